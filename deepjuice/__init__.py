@@ -1,0 +1,3 @@
+"""deepjuice."""
+
+__version__ = "0.1.0"

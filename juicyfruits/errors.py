@@ -1,0 +1,27 @@
+"""The one error for bad input, shared by both packages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input, told in one sentence: the thing, what was expected, what came, and the remedy.
+
+    The command lines print the message without a traceback and exit with status 2.
+    """
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Say which known names look like `name`, for the end of an error message.
+
+    >>> near_names("alexnt", ["alexnet", "vgg16"])
+    "did you mean 'alexnet'?"
+    """
+    known = [str(k) for k in known]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    shown = ", ".join(repr(k) for k in known[:20])
+    return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "")
