@@ -1,0 +1,33 @@
+"""Score tables: one xarray schema, a file a model, one table for all (see docs/results-schema.md)."""
+
+from deepjuice.results.cells import existing_cells, measured_pairs
+from deepjuice.results.merge import aggregate, summary_text, write_summary
+from deepjuice.results.schema import SCHEMA_VERSION, check_scores, read_scores, write_scores
+from deepjuice.results.tidy import (
+    BEST_COLUMNS,
+    TIDY_COLUMNS,
+    UndefinedScores,
+    best_layers,
+    get_results_max,
+    mean_over_subjects,
+    to_tidy,
+)
+
+__all__ = [
+    "BEST_COLUMNS",
+    "SCHEMA_VERSION",
+    "TIDY_COLUMNS",
+    "UndefinedScores",
+    "aggregate",
+    "best_layers",
+    "check_scores",
+    "existing_cells",
+    "get_results_max",
+    "mean_over_subjects",
+    "measured_pairs",
+    "read_scores",
+    "summary_text",
+    "to_tidy",
+    "write_scores",
+    "write_summary",
+]

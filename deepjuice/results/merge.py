@@ -1,0 +1,158 @@
+"""All models of a benchmark in one table, and a summary for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from deepjuice.results.cells import count_neuroids, measured_pairs
+from deepjuice.results.schema import checked, open_scores, read_scores, write_scores
+from deepjuice.results.tidy import best_layers, mean_over_subjects, to_tidy
+from juicyfruits.errors import InputError
+from juicyfruits.files import atomic_path, digest
+
+CEILING_TOLERANCE = 1e-4  # ceilings belong to the brain data: more than rounding between files means other data
+
+
+def aggregate(paths: Iterable[str | Path], out_dir: str | Path, report: str | Path | None = None) -> dict[str, Path]:
+    """Merge the models' score files of one benchmark into tables under `out_dir`; return {name: path} of what it wrote.
+
+    `scores.nc` (all layers of all models, region level only: per-voxel arrays stay in the models' own files),
+    `scores.parquet` (`to_tidy`), `best_layers.csv` (`best_layers`) and `summary.txt` (`summary_text`, which names
+    `report`, by default `report.html` beside `out_dir`). Files are read one after another, so memory holds the
+    per-voxel arrays of one model at most. Everything is computed before the first file is written.
+
+    Raises InputError if there is no file, if one is not valid, if two hold the same model, or if one differs from the
+    first in benchmark, metrics, regions, subjects, voxels or ceilings (it says which file and what).
+    """
+    paths = [Path(p) for p in paths]
+    if not paths:
+        raise InputError("No score files to aggregate; score at least one model first.")
+    merged = _merge(paths)
+    tidy = to_tidy(merged)
+    best = best_layers(tidy)
+    out = Path(out_dir)
+    written = {name: out / name for name in ("scores.nc", "scores.parquet", "best_layers.csv", "summary.txt")}
+    write_scores(merged, written["scores.nc"])
+    with atomic_path(written["scores.parquet"]) as tmp:
+        tidy.to_parquet(tmp, index=False)
+    with atomic_path(written["best_layers.csv"]) as tmp:
+        best.to_csv(tmp, index=False, float_format="%.6g")
+    write_summary([out], written["summary.txt"], report or out.parent / "report.html")
+    return written
+
+
+def write_summary(benchmark_dirs: Sequence[str | Path], path: str | Path, report: str | Path) -> Path:
+    """Write `summary_text` to `path`, whole or not at all, and return the path."""
+    path = Path(path)
+    with atomic_path(path) as tmp:
+        tmp.write_text(summary_text(benchmark_dirs, report), encoding="utf-8")
+    return path
+
+
+def summary_text(benchmark_dirs: Sequence[str | Path], report: str | Path) -> str:
+    """Say in a few lines where the tables and the report are, and name the three best layers of each benchmark.
+
+    A model has one layer in a region, chosen by the train score averaged over subjects; the three with the greatest
+    test score (eReg, or cRSA for a benchmark of RDMs) are named.
+
+    Raises InputError if a directory holds no `scores.nc`.
+    """
+    lines = []
+    for directory in map(Path, benchmark_dirs):
+        ds = read_scores(directory / "scores.nc")
+        tidy = to_tidy(ds)
+        metric = "eReg" if "eReg" in ds["metric"].values else "cRSA"
+        n_models = len(np.unique(ds["model_uid"].values))
+        lines += [
+            f"{ds.attrs['benchmark']}: {n_models} model{'s' * (n_models != 1)}, {ds.sizes['layer']} layers, "
+            f"{ds.sizes['region']} regions, {ds.sizes['subject']} subjects",
+            f"  tables  {directory / 'scores.parquet'}",
+            f"          {directory / 'best_layers.csv'}",
+            f"          {directory / 'scores.nc'}",
+            f"  best layers ({metric} on test, mean over subjects; chosen on train):",
+            *_top_lines(tidy, metric),
+        ]
+        undefined = int(tidy["score"].isna().sum())
+        if undefined:
+            lines.append(f"  {undefined} of {len(tidy)} scores are undefined (NaN)")
+    return "\n".join([*lines, f"report    {report}", ""])
+
+
+def _top_lines(tidy: pd.DataFrame, metric: str, n: int = 3) -> list[str]:
+    best = best_layers(mean_over_subjects(tidy[tidy.metric == metric])).dropna(subset="score_test")
+    best = best.sort_values("score_test", ascending=False, kind="stable").head(n)
+    if best.empty:
+        return ["    none: no test score is defined"]
+    names = [best[c].str.pad(best[c].str.len().max(), side="right") for c in ("model_uid", "model_layer", "region")]
+    ceilings = [f"  (ceiling {c:.3f})" if np.isfinite(c) else "" for c in best["ceiling"]]
+    cells = zip(*names, best["score_test"], ceilings, strict=True)
+    return [f"    {i}. {m}  {x}  {r}  {s:.3f}{c}" for i, (m, x, r, s, c) in enumerate(cells, start=1)]
+
+
+def _merge(paths: Sequence[Path]) -> xr.Dataset:
+    """Concatenate the region-level part of the files along `layer`; each must be of the first one's benchmark."""
+    parts: list[xr.Dataset] = []
+    attrs: dict[str, dict] = {}
+    first_identity: dict[str, object] = {}
+    for path in paths:
+        part, identity = _read_region_level(path)
+        uid = part.attrs["model_uid"]
+        if uid in attrs:
+            raise InputError(f"{path}: model {uid!r} was already read from another file; give every model once.")
+        first_identity = first_identity or identity
+        _check_same(path, identity, paths[0], first_identity)
+        if parts and not np.allclose(part["ceiling"], parts[0]["ceiling"], 0, CEILING_TOLERANCE, equal_nan=True):
+            raise InputError(f"{path}: ceilings differ from those in {paths[0]}; score both models on the same data.")
+        attrs[uid] = dict(part.attrs)
+        parts.append(part)
+    by_layer = ["score", "score_normalized", "ci_low", "ci_high", "n_features", "width"]
+    merged = xr.concat([p[by_layer] for p in parts], "layer", coords="minimal", compat="override", join="exact")
+    merged = merged.assign({name: parts[0][name] for name in ("ceiling", "n_neuroids") if name in parts[0]})
+    # With RDMs alone this is read off the scores, so a pair that is undefined in one model is known by another.
+    merged["measured"] = xr.concat([p["measured"] for p in parts], "model").any("model")
+    merged.attrs = _shared(list(attrs.values()))
+    merged["model_attrs"] = ("model", [json.dumps(_plain(a)) for a in attrs.values()])
+    return merged.assign_coords(model=list(attrs))
+
+
+def _read_region_level(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
+    """Read one model's file without its per-voxel arrays; also return what all files must agree on."""
+    with open_scores(path) as ds:
+        if "model_uid" in ds.coords:
+            raise InputError(f"{path}: this is an aggregate of several models; give the models' own score files.")
+        ds = checked(ds, path)
+        identity = {
+            "benchmark": ds.attrs["benchmark"],
+            **{f"{dim}s": ds[dim].values.tolist() for dim in ("metric", "region", "subject")},
+            "voxels": None,
+        }
+        part = ds.drop_vars([n for n, v in ds.variables.items() if "neuroid" in v.dims]).load()
+        part["measured"] = measured_pairs(ds)
+        if "neuroid" in ds.dims:
+            members = ds["neuroid_in_region"].values.astype(np.uint8)
+            identity["voxels"] = f"{ds.sizes['neuroid']} voxels, digest {digest(*ds['neuroid'].values, members)}"
+            part["n_neuroids"] = count_neuroids(ds)
+    model = np.full(part.sizes["layer"], part.attrs["model_uid"])
+    return part.assign_coords(model_uid=("layer", model)), identity
+
+
+def _check_same(path: Path, found: dict[str, object], first: Path, expected: dict[str, object]) -> None:
+    for what, value in expected.items():
+        if found[what] != value:
+            raise InputError(f"{path}: {what} {found[what]} differ from {value} in {first}; aggregate them apart.")
+
+
+def _shared(attrs: Sequence[dict]) -> dict:
+    """Return the attributes that all models have with one value; what is a model's own stands in `model_attrs`."""
+    first = attrs[0]
+    return {k: v for k, v in first.items() if k != "model_uid" and all(k in a and a[k] == v for a in attrs)}
+
+
+def _plain(attrs: dict) -> dict:
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attrs.items()}

@@ -1,0 +1,111 @@
+"""Synthetic score datasets: seeded, small, with every case the schema knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+REGIONS = ("V1", "V4", "EVC", "OTC")
+SUBJECTS = ("subj01", "subj02")
+SPLITS = ("train", "test", "all")
+METRICS = ("eReg", "cRSA", "eRSA")
+CELL = ("metric", "layer", "region", "subject", "split")
+
+
+def make_scores(
+    model_uid: str = "net_a",
+    n_layers: int = 6,
+    seed: int = 0,
+    regions: tuple[str, ...] = REGIONS,
+    subjects: tuple[str, ...] = SUBJECTS,
+    voxels_per_pair: int = 5,
+    missing_pairs: tuple[tuple[str, str], ...] = (("V4", "subj02"),),
+    rdm_only: bool = False,
+    benchmark: str = "toy",
+) -> xr.Dataset:
+    """One model's dataset: early regions peak early, late ones late; `missing_pairs` have no voxels and no scores."""
+    rng = np.random.default_rng([seed, *model_uid.encode()])  # ceilings below come from `seed` alone
+    brain = np.random.default_rng(seed)
+    metrics = ("cRSA",) if rdm_only else METRICS
+    depth = np.linspace(0, 1, n_layers) if n_layers > 1 else np.zeros(1)
+    measured = np.array([[(r, s) not in missing_pairs for s in subjects] for r in regions])
+    ceiling = np.repeat(brain.uniform(0.6, 0.9, (len(metrics), len(regions), len(subjects), 1)), 3, axis=-1)
+    peak = np.linspace(0.2, 0.8, len(regions))
+    shape = (len(metrics), n_layers, len(regions), len(subjects), 3)
+    score = 0.6 * np.exp(-8 * (depth[:, None] - peak) ** 2)[None, :, :, None, None] * ceiling[:, None]
+    score = score + rng.normal(0, 0.02, shape)
+    exists = np.broadcast_to(measured[None, :, :, None], (len(metrics), len(regions), len(subjects), 3)).copy()
+    for i, metric in enumerate(metrics):
+        exists[i, ..., 2] &= metric == "cRSA"
+    score = np.where(exists[:, None], score, np.nan).astype("f4")
+    ceiling = np.where(exists, ceiling, np.nan).astype("f4")
+    data = {
+        "score": (CELL, score),
+        "score_normalized": (CELL, score / ceiling[:, None]),
+        "ci_low": (CELL, np.full(shape, np.nan, "f4")),
+        "ci_high": (CELL, np.full(shape, np.nan, "f4")),
+        "ceiling": (("metric", "region", "subject", "split"), ceiling),
+        "n_features": ("layer", rng.integers(100, 9999, n_layers)),
+        "width": ("layer", np.full(n_layers, 64)),
+    }
+    coords = {
+        "layer": [f"Conv2d-1-{i + 1}" for i in range(n_layers)],
+        "layer_path": ("layer", [f"features.{i}" for i in range(n_layers)]),
+        "layer_index": ("layer", np.arange(n_layers)),
+        "layer_depth": ("layer", depth),
+        "metric": list(metrics),
+        "region": list(regions),
+        "subject": list(subjects),
+        "split": list(SPLITS),
+    }
+    if not rdm_only:
+        more, more_coords = _neuroids(rng, brain, n_layers, regions, subjects, measured, voxels_per_pair)
+        data |= more
+        coords |= more_coords
+    attrs = {
+        "model_uid": model_uid,
+        "benchmark": benchmark,
+        "title": "A toy <brain> & nothing more",
+        "deepjuice_version": "0.1.0",
+        "seed": seed,
+        "device": "cpu",
+        "config_digest": "0123456789abcdef",
+        "wall_time_score": float(n_layers) / 3,
+    }
+    return xr.Dataset(data, coords, attrs)
+
+
+def _neuroids(rng, brain, n_layers, regions, subjects, measured, per_pair):
+    region_of, subject_of = [], []
+    for (r, s), there in np.ndenumerate(measured):
+        region_of += [r] * per_pair * int(there)
+        subject_of += [s] * per_pair * int(there)
+    n = len(region_of)
+    encoding = rng.uniform(-0.2, 0.8, (n_layers, n, 3)).astype("f4")
+    encoding[..., 2] = np.nan
+    data = {
+        "encoding": (("layer", "neuroid", "split"), encoding),
+        "alpha": (("layer", "neuroid"), rng.choice([1.0, 10.0, 100.0], (n_layers, n)).astype("f4")),
+        "neuroid_ceiling": (("neuroid", "split"), brain.uniform(0.5, 0.9, (n, 3)).astype("f4")),
+        "neuroid_in_region": (("neuroid", "region"), np.eye(len(regions), dtype=bool)[region_of]),
+    }
+    coords = {
+        "neuroid": [f"{subjects[s]}_{i}" for i, s in enumerate(subject_of)],
+        "neuroid_subject": ("neuroid", [subjects[s] for s in subject_of]),
+        "ncsnr": ("neuroid", brain.uniform(0.2, 1.5, n).astype("f4")),
+        "voxel_x": ("neuroid", brain.integers(0, 80, n)),
+    }
+    return data, coords
+
+
+@pytest.fixture
+def models() -> list[xr.Dataset]:
+    """Three networks with different numbers of layers on one brain."""
+    return [make_scores(uid, n) for uid, n in (("net_a", 6), ("net_b", 9), ("net_a_random", 6))]
+
+
+@pytest.fixture
+def rdm_models() -> list[xr.Dataset]:
+    """Two networks on a benchmark of RDMs only."""
+    return [make_scores(uid, n, rdm_only=True, benchmark="rdms", missing_pairs=()) for uid, n in (("a", 5), ("b", 7))]
