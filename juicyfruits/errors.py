@@ -14,14 +14,17 @@ class InputError(ValueError):
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Say which known names look like `name`, for the end of an error message.
+    """Say which known names look like `name`, or contain it, for the end of an error message.
 
     >>> near_names("alexnt", ["alexnet", "vgg16"])
     "did you mean 'alexnet'?"
+    >>> near_names("quux", ["alexnet", "vgg16"])
+    "known are 'alexnet', 'vgg16'."
     """
     known = [str(k) for k in known]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    contain = [k for k in known if name and name.lower() in k.lower()]
+    close = list(dict.fromkeys(contain[:3] + difflib.get_close_matches(name, known, n=3, cutoff=0.5)))
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(repr(k) for k in known[:20])
-    return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return f"known are {shown}" + (f" and {len(known) - 20} more." if len(known) > 20 else ".")

@@ -1,0 +1,67 @@
+"""Choose the voxels of one subject: in a region, and reliable enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from juicyfruits.errors import InputError
+from juicyfruits.nsd import layout
+from juicyfruits.nsd.files import read_volume
+from juicyfruits.nsd.rois import roi_mask
+from juicyfruits.prepared import ROI_PREFIX
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """One subject's chosen voxels.
+
+    Attributes:
+        table: a row a voxel: neuroid_id, subject, ncsnr, voxel_x, voxel_y, voxel_z (0-based in the NIfTI volume) and
+            one boolean `roi_NAME` a region; z slowest and x fastest, which is the order of the betas' storage.
+        shape: (X, Y, Z) of the volumes they come from.
+        masked: reason -> how many voxels of the regions were left out.
+    """
+
+    table: pd.DataFrame
+    shape: tuple[int, int, int]
+    masked: dict[str, int]
+
+
+def choose_voxels(
+    source: Path, subject: str, rois: Sequence[str] | None, threshold: float, beta_version: str, space: str
+) -> Voxels:
+    """Return the voxels in any of `rois` (EVC and OTC by default) whose ncsnr is above the threshold."""
+
+    @cache
+    def read_map(map_name: str) -> np.ndarray:
+        return read_volume(source / layout.roi_map(subject, map_name, space))
+
+    chosen = list(rois or layout.VOXEL_SETS)
+    columns = chosen if rois else [*chosen, *layout.FINER_ROIS]
+    masks = {roi: roi_mask(roi, read_map) for roi in columns}
+    inside = np.any([masks[roi] for roi in chosen], axis=0)
+    ncsnr = read_volume(source / layout.ncsnr_map(subject, beta_version, space))
+    if ncsnr.shape != inside.shape:
+        raise InputError(
+            f"{subject}: ROI maps are {inside.shape} but ncsnr is {ncsnr.shape}; they must be of one space"
+        )
+    reliable = np.nan_to_num(ncsnr) > threshold
+    z, y, x = np.nonzero((inside & reliable).T)
+    table = pd.DataFrame(
+        {
+            "neuroid_id": [layout.neuroid_id(subject, *xyz) for xyz in zip(x, y, z, strict=True)],
+            "subject": subject,
+            "ncsnr": ncsnr[x, y, z].astype(np.float32),
+            "voxel_x": x,
+            "voxel_y": y,
+            "voxel_z": z,
+            **{ROI_PREFIX + roi: mask[x, y, z] for roi, mask in masks.items()},
+        }
+    )
+    return Voxels(table, inside.shape, {f"ncsnr not above {threshold:g}": int((inside & ~reliable).sum())})
