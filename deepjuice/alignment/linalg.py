@@ -1,0 +1,116 @@
+"""What every measure here shares: checked matrices, work in blocks, moments, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from numpy.typing import ArrayLike as NumpyLike
+from torch import Tensor
+
+from juicyfruits.errors import InputError
+
+ArrayLike = Tensor | NumpyLike
+"""A tensor, an array, or what NumPy makes one of."""
+
+BLOCK_BYTES = 64 * 1024**2
+"""Working memory of a block: large enough for full-speed products, small beside any data set."""
+
+
+def working_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision of all arithmetic here: float64, and float32 only on mps, which has nothing wider.
+
+    Gram matrices square the condition number: in float32 an eigenvalue of n p = 3e6 would blur everything below 0.4,
+    which is where the smallest alphas act. Data stay in their own precision and are widened block by block.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def as_matrix(values: ArrayLike, name: str, device: torch.device | None = None, min_rows: int = 1) -> Tensor:
+    """Return `values` as a finite 2-D floating tensor (1-D becomes one column), not copied where that is possible.
+
+    `device=None` leaves a tensor where it is. Integers become float64. Raises InputError, naming `name`, for another
+    number of dimensions, too few rows, no columns, complex numbers, and values that are NaN or infinite (counted).
+    """
+    tensor = torch.as_tensor(values)
+    if tensor.is_complex() or tensor.ndim not in (1, 2):
+        raise InputError(
+            f"{name} must be a real array of 1 or 2 dimensions, but {tuple(tensor.shape)} of {tensor.dtype} came; "
+            "flatten it to (stimuli, columns)."
+        )
+    tensor = tensor.detach()
+    if device is not None:
+        tensor = tensor.to(device)
+    if not tensor.is_floating_point():
+        tensor = tensor.to(working_dtype(tensor.device))
+    matrix = tensor[:, None] if tensor.ndim == 1 else tensor
+    n_rows, n_columns = matrix.shape
+    if n_rows < min_rows or n_columns < 1:
+        raise InputError(
+            f"{name} must have at least {min_rows} row(s) and 1 column, but its shape is {(n_rows, n_columns)}; "
+            "rows are stimuli, columns are features or voxels."
+        )
+    _check_finite(matrix, name)
+    return matrix
+
+
+def _check_finite(matrix: Tensor, name: str) -> None:
+    low, high = torch.aminmax(matrix)  # both NaN as soon as one value is: no mask of the matrix's size is made
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        n_bad = int((~torch.isfinite(matrix)).sum())
+        raise InputError(
+            f"{name} has {n_bad} of {matrix.numel()} values that are NaN or infinite, but all must be finite; "
+            "mask or repair them first."
+        )
+
+
+def blocks(n_items: int, bytes_per_item: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Cut `n_items` into slices whose working memory stays under `block_bytes` (one item at least).
+
+    >>> list(blocks(5, bytes_per_item=8, block_bytes=16))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, block_bytes // max(1, bytes_per_item))
+    for start in range(0, n_items, step):
+        yield slice(start, min(start + step, n_items))
+
+
+def is_constant(std: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tell which standard deviations are only the rounding of data stored as `dtype`: std <= 2 eps |mean|.
+
+    Features that a network computes in float32 differ in the last bit from batch size to batch size; scaling such a
+    column to unit deviation would turn that noise into a feature.
+    """
+    return std <= 2 * torch.finfo(dtype).eps * mean.abs()
+
+
+def column_moments(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the population standard deviation of every column, each (columns,), in two passes."""
+    dtype = working_dtype(X.device)
+    mean = torch.empty(X.shape[1], dtype=dtype, device=X.device)
+    std = torch.empty_like(mean)
+    for columns in blocks(X.shape[1], 2 * X.shape[0] * dtype.itemsize):
+        block = X[:, columns].to(dtype)
+        mean[columns] = block.mean(dim=0)
+        std[columns] = (block - mean[columns]).square_().mean(dim=0).sqrt()
+    return mean, std
+
+
+def average_ranks(values: Tensor, dim: int = -1) -> Tensor:
+    """Return ranks 1 .. n along `dim`, ties sharing the mean of their ranks (as `scipy.stats.rankdata`).
+
+    >>> average_ranks(torch.tensor([30.0, 10.0, 30.0, 20.0]))
+    tensor([3.5000, 1.0000, 3.5000, 2.0000], dtype=torch.float64)
+    """
+    values = values.movedim(dim, -1)
+    ordered, order = values.sort(dim=-1)
+    n = values.shape[-1]
+    position = torch.arange(n, device=values.device).expand(values.shape)
+    changes = ordered[..., 1:] != ordered[..., :-1]
+    edge = torch.ones_like(changes[..., :1]) if n > 1 else torch.ones_like(ordered, dtype=torch.bool)
+    begins = torch.cat([edge, changes], dim=-1)
+    ends = torch.cat([changes, edge], dim=-1)
+    first = torch.where(begins, position, 0).cummax(dim=-1).values
+    last = torch.where(ends, position, n - 1).flip(-1).cummin(dim=-1).values.flip(-1)
+    shared = (first + last).to(working_dtype(values.device)) / 2 + 1
+    return torch.empty_like(shared).scatter_(-1, order, shared).movedim(-1, dim)
