@@ -160,9 +160,7 @@ def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
                 raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")
             texts = {n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"}  # as before writing
             yield ds.assign(texts)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"Score file {path} is no readable NetCDF4 ({error}); delete it, score again.") from error
 
 

@@ -1,0 +1,177 @@
+"""Depth curves: how a score rises and falls from the first layer of a network to the last, region by region."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from deepjuice.results import best_layers, mean_over_subjects
+from juicyfruits.errors import InputError, near_names
+
+# Okabe and Ito's colours for all kinds of colour vision, without the yellow that white paper swallows.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (1, 1)), (0, (4, 1, 1, 1)))  # once the colours are used up; plain dashes are the ceiling's
+GREY = "#6b6b6b"
+MAX_SUBJECT_LINES = 4  # with more subjects a band from the lowest to the highest is easier to read
+PANEL_INCHES = (2.55, 1.95)
+MAX_COLUMNS = 4
+Y_LABELS = {"eReg": "mean r of voxels", "cRSA": "r of RDMs", "eRSA": "r of RDMs"}
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and drawn in the page's font
+    "svg.hashsalt": "deepjuice",  # the same numbers give the same file
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.7,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+}
+
+
+class LineStyle(NamedTuple):
+    """How one model is drawn in every figure of a page."""
+
+    color: str
+    dash: str | tuple
+
+
+def model_styles(models: Sequence[str]) -> dict[str, LineStyle]:
+    """Give each model a colour, and beyond seven models another dash pattern too, in the order given.
+
+    >>> model_styles(["alexnet", "vgg16"])["vgg16"].color
+    '#D55E00'
+    """
+    rounds = (divmod(i, len(PALETTE)) for i in range(len(models)))
+    return {m: LineStyle(PALETTE[i], DASHES[k % len(DASHES)]) for m, (k, i) in zip(models, rounds, strict=True)}
+
+
+def depth_curves(
+    tidy: pd.DataFrame, metric: str, split: str = "test", styles: dict[str, LineStyle] | None = None
+) -> Figure:
+    """Draw `metric` over layer depth, a panel a region and a colour a model.
+
+    The thick line is the mean over subjects, thin lines the subjects (a band from the lowest to the highest where
+    there are more than four); the dot is the layer with the best mean train score; the dashed grey line is the mean
+    noise ceiling of the split, where one is known. Panels share both axes. An undefined score (NaN) is a gap.
+
+    `tidy` has the columns of `deepjuice.results.TIDY_COLUMNS`. Raises InputError if it holds no row of the metric.
+    """
+    table = tidy[tidy.metric == metric]
+    if table.empty:
+        raise InputError(f"The table has no scores of metric {metric!r}; {near_names(metric, tidy.metric.unique())}")
+    styles = styles or model_styles(list(dict.fromkeys(tidy.model_uid)))
+    regions = list(dict.fromkeys(table.region))
+    means = mean_over_subjects(table)
+    chosen = best_layers(means)
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _panels(len(regions))
+        for axes, region in zip(panels, regions, strict=True):
+            axes.set_title(region, loc="left", fontsize=10, fontweight="bold", parse_math=False)
+            here = table[(table.region == region) & (table.cv_split == split)]
+            mean = means[(means.region == region) & (means.cv_split == split)]
+            for model, style in styles.items():
+                _draw_subjects(axes, here[here.model_uid == model], style)
+            for model, style in styles.items():
+                dot = chosen[(chosen.region == region) & (chosen.model_uid == model)]
+                _draw_mean(axes, mean[mean.model_uid == model], dot, model, style)
+            ceiling = here.drop_duplicates("subj_id")["ceiling"].mean()
+            if np.isfinite(ceiling):
+                axes.axhline(ceiling, color=GREY, linestyle=(0, (5, 3)), linewidth=1.1, label="ceiling", zorder=1)
+        _finish_axes(panels, table[table.cv_split == split], Y_LABELS.get(metric, metric))
+    return figure
+
+
+def to_svg(figure: Figure, prefix: str, label: str) -> str:
+    """Return `figure` as an SVG element for an HTML page: no XML head, no namespaces, ids that begin with `prefix`."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg, count=2)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    # Several figures share a page: their clip paths and markers must not answer to one another's names.
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'xlink:href="#', f'href="#{prefix}-', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}-")
+    pixels = round(figure.get_figwidth() * 96 * 1.15)
+    box = re.search(r'viewBox="[^"]*"', svg).group()
+    head = f'<svg {box} role="img" aria-label="{label}" style="width:100%;max-width:{pixels}px">'
+    return head + svg[svg.index(">") + 1 :].strip()
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    n_columns = min(n, MAX_COLUMNS)
+    n_rows = math.ceil(n / n_columns)
+    width, height = PANEL_INCHES
+    figure = Figure(figsize=(n_columns * width + 0.4, n_rows * height + 0.3), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.ravel())
+    for axes in panels[n:]:
+        axes.remove()
+    for i, axes in enumerate(panels[:n]):
+        lowest = i + n_columns >= n  # nothing stands below it, even if a row follows
+        axes.tick_params(labelbottom=lowest)
+        if lowest:
+            axes.set_xlabel("layer depth")
+    return figure, panels[:n]
+
+
+def _draw_subjects(axes: Axes, rows: pd.DataFrame, style: LineStyle) -> None:
+    curves = rows.pivot_table(index="model_layer_depth", columns="subj_id", values="score", dropna=False, sort=True)
+    if curves.shape[1] < 2:
+        return  # the mean is the one subject
+    depth = curves.index.to_numpy(dtype=float)
+    if curves.shape[1] > MAX_SUBJECT_LINES:
+        axes.fill_between(depth, curves.min(axis=1), curves.max(axis=1), color=style.color, alpha=0.15, linewidth=0)
+        return
+    for subject in curves:
+        axes.plot(depth, curves[subject], color=style.color, alpha=0.4, linewidth=0.7, label=f"_{subject}")
+
+
+def _draw_mean(axes: Axes, rows: pd.DataFrame, chosen: pd.DataFrame, model: str, style: LineStyle) -> None:
+    rows = rows.sort_values("model_layer_index")
+    dash, color = style.dash, style.color
+    axes.plot(rows.model_layer_depth, rows.score, color=color, linestyle=dash, linewidth=1.7, label=model, zorder=3)
+    axes.plot(
+        chosen.model_layer_depth,
+        chosen.score_test,
+        "o",
+        color=color,
+        markersize=5,
+        markeredgecolor="white",
+        markeredgewidth=0.9,
+        label=f"_best {model}",
+        zorder=4,
+    )
+
+
+def _finish_axes(panels: Sequence[Axes], rows: pd.DataFrame, ylabel: str) -> None:
+    """Set one range for all panels: zero, every score and every ceiling are inside."""
+    values = np.concatenate([rows["score"], rows["ceiling"], [0.0]])
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.06 * max(high - low, 0.1)
+    panels[0].set_ylim(low - margin if low < 0 else 0.0, high + margin)
+    panels[0].set_xlim(-0.02, 1.02)
+    panels[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    for axes in panels:
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+        axes.set_axisbelow(True)
+        if low < 0:
+            axes.axhline(0, color=GREY, linewidth=0.6, label="_zero", zorder=1)
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel(ylabel)

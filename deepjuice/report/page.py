@@ -1,0 +1,247 @@
+"""The report page: figures and tables of every benchmark of a run, in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from deepjuice.report.figures import LineStyle, depth_curves, model_styles, to_svg
+from deepjuice.report.style import CSS
+from deepjuice.results import best_layers, mean_over_subjects, read_scores, to_tidy
+from juicyfruits.errors import InputError
+from juicyfruits.files import atomic_path
+
+METRICS = {
+    "eReg": (
+        "Encoding regression (eReg)",
+        "A ridge regression predicts every voxel from the layer; the score is Pearson's r of predicted and measured "
+        "responses to the test images, averaged over the region's voxels.",
+    ),
+    "cRSA": (
+        "Classical RSA (cRSA)",
+        "Nothing is fitted: the dissimilarities of the test images in the layer are correlated with those in the "
+        "region.",
+    ),
+    "eRSA": (
+        "Encoding RSA (eRSA)",
+        "Dissimilarities of the responses that the regression predicts are correlated with those of the measured ones.",
+    ),
+}
+QUESTION = (
+    "Which layer of which network predicts which region of visual cortex, and how much of what can be predicted at "
+    "all? Networks and brains saw the same images; every layer is compared with every region of every subject."
+)
+HOW_TO_READ = (
+    "Each panel is a region; from left to right a curve runs through one network, from its first layer (depth 0) to "
+    "its last (depth 1), and its height is the score on images that took no part in fitting. Thick lines are means "
+    "over subjects, thin lines or bands the subjects; the dot marks the layer that scored best on the train images, "
+    "and only that layer's test score enters the tables. The dashed line is the noise ceiling: what a perfect model "
+    "could reach, given how reliable the measurement is."
+)
+
+
+def write_report(results_dir: str | Path, out: str | Path, config: dict | None = None) -> Path:
+    """Write one self-contained HTML page about the aggregated scores under `results_dir` to `out`; return its path.
+
+    `results_dir` holds the `scores.nc` of `deepjuice.results.aggregate`, or is the parent of several directories
+    that do, each of which becomes a section. `config` (anything JSON can show) is printed at the end. The page has no
+    scripts and loads nothing; figures are inline SVG. It is written whole or not at all.
+
+    Raises InputError if no `scores.nc` is found or one is not valid.
+    """
+    out = Path(out)
+    directories = _benchmark_dirs(Path(results_dir))
+    sections = []
+    for number, directory in enumerate(directories):
+        ds = read_scores(directory / "scores.nc")
+        sections.append(_benchmark_section(ds, directory, out.parent, f"b{number}"))
+    title = "Networks and visual cortex"
+    page = [
+        "<!doctype html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<style>{CSS}</style></head><body><main>",
+        f"<h1>{title}</h1><p class=lead>{QUESTION}</p>",
+        f"<h2>How to read it</h2><p>{HOW_TO_READ}</p>",
+        *sections,
+        _config_section(config),
+        f"<footer>Written by deepjuice on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.</footer>",
+        "</main></body></html>\n",
+    ]
+    with atomic_path(out) as tmp:
+        tmp.write_text("\n".join(page), encoding="utf-8")
+    return out
+
+
+def _benchmark_dirs(results_dir: Path) -> list[Path]:
+    if (results_dir / "scores.nc").is_file():
+        return [results_dir]
+    found = sorted(path.parent for path in results_dir.glob("*/scores.nc"))
+    if not found:
+        raise InputError(f"No scores.nc in {results_dir} or one level below; run 'deepjuice aggregate' first.")
+    return found
+
+
+def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str) -> str:
+    tidy = to_tidy(ds)
+    models = ds["model"].values.tolist()
+    styles = model_styles(models)
+    name = ds.attrs["benchmark"]
+    title = ds.attrs.get("title")
+    parts = [
+        f"<h2>{escape(str(title or name))}</h2>",
+        f"<p>Benchmark <code>{escape(name)}</code>: {_counts(ds)}.{_undefined(tidy)}</p>",
+    ]
+    for number, metric in enumerate(ds["metric"].values.tolist()):
+        heading, meaning = METRICS.get(metric, (metric, ""))
+        figure = depth_curves(tidy, metric, styles=styles)
+        svg = to_svg(figure, f"{prefix}m{number}", escape(f"{heading} by layer depth"))
+        parts += [
+            f"<section><h3>{escape(heading)}</h3><p>{meaning}</p>",
+            _legend(styles, bool(tidy.loc[tidy.metric == metric, "ceiling"].notna().any())),
+            f"<figure>{svg}</figure>",
+            _models_table(ds, tidy[tidy.metric == metric], styles, opened=number == 0),
+            "</section>",
+        ]
+    parts += [_run_section(ds), _files_section(directory, base)]
+    return "\n".join(parts)
+
+
+def _counts(ds: xr.Dataset) -> str:
+    def some(n: int, what: str) -> str:
+        return f"{n} {what}" + "s" * (n != 1)
+
+    return ", ".join(
+        [
+            some(ds.sizes["model"], "network"),
+            some(ds.sizes["layer"], "layer"),
+            some(ds.sizes["region"], "region"),
+            some(ds.sizes["subject"], "subject"),
+        ]
+    )
+
+
+def _undefined(tidy: pd.DataFrame) -> str:
+    n = int(tidy["score"].isna().sum())
+    return f" <strong>{n} of {len(tidy)} scores are undefined</strong> and shown as gaps." if n else ""
+
+
+def _legend(styles: dict[str, LineStyle], ceiling: bool) -> str:
+    items = [_swatch(style) + escape(model) for model, style in styles.items()]
+    if ceiling:
+        items.append('<i class=line style="border-top:2px dashed #6b6b6b"></i>noise ceiling')
+    return "<p class=legend>" + "".join(f"<span>{item}</span>" for item in items) + "</p>"
+
+
+def _swatch(style: LineStyle) -> str:
+    kind = "solid" if style.dash == "-" else "dotted"
+    return f'<i class=line style="border-top:3px {kind} {style.color}"></i>'
+
+
+def _models_table(ds: xr.Dataset, tidy: pd.DataFrame, styles: dict[str, LineStyle], opened: bool) -> str:
+    """A row a region and model: the layer chosen by mean train score, with its mean test score over subjects."""
+    best = best_layers(mean_over_subjects(tidy))
+    paths = dict(
+        zip(zip(ds["model_uid"].values, ds["layer"].values, strict=True), ds["layer_path"].values, strict=True)
+    )
+    n_subjects = tidy.groupby("region")["subj_id"].nunique()
+    rows = []
+    for region, group in best.groupby("region", sort=False):
+        top = group["score_test"].max()
+        for i, row in enumerate(group.itertuples()):
+            first = (
+                f"<th rowspan={len(group)} scope=rowgroup>{escape(region)}{_size(ds, region)}</th>" if i == 0 else ""
+            )
+            path = paths.get((row.model_uid, row.model_layer), "")
+            layer = f"{escape(row.model_layer)} <small>{escape(path)}</small>" if path else "none: no train score"
+            rows.append(
+                f"<tr{' class=first' * (i == 0)}>{first}<td>{_swatch(styles[row.model_uid])}{escape(row.model_uid)}</td>"
+                f"<td>{layer}</td>{_number(row.model_layer_depth, 2)}{_number(row.score_train)}"
+                f"{_number(row.score_test, strong=row.score_test == top)}{_number(row.ceiling)}{_share(row.score_normalized)}</tr>"
+            )
+    head = "".join(f"<th>{h}</th>" for h in ("region", "network", "best layer on train"))
+    head += "".join(f"<th class=n>{h}</th>" for h in ("depth", "train", "test", "ceiling", "share of ceiling"))
+    n = f"{n_subjects.min()}" if n_subjects.min() == n_subjects.max() else f"{n_subjects.min()} to {n_subjects.max()}"
+    return (
+        f"<details{' open' * opened}><summary>Best layers, mean over {n} subject{'s' * (n != '1')}</summary>"
+        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
+
+
+def _size(ds: xr.Dataset, region: str) -> str:
+    if "n_neuroids" not in ds:
+        return ""
+    return f"<br><small>{int(ds['n_neuroids'].sel(region=region).sum()):,} voxels</small>"
+
+
+def _number(value: float, digits: int = 3, strong: bool = False) -> str:
+    if not np.isfinite(value):
+        return "<td class=n>–</td>"
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return f"<td class=n>{f'<b>{text}</b>' if strong else text}</td>"
+
+
+def _share(value: float) -> str:
+    if not np.isfinite(value):
+        return "<td class=n>–</td>"
+    width = float(np.clip(100 * value, 0, 100))
+    bar = f"<i class=bar><i style='width:{width:.0f}%'></i></i>"
+    return f"<td class=n>{bar}{f'{100 * value:.0f}'.replace('-', '−')}%</td>"
+
+
+def _run_section(ds: xr.Dataset) -> str:
+    attrs = {m: json.loads(t) for m, t in zip(ds["model"].values.tolist(), ds["model_attrs"].values, strict=True)}
+    names = [n for n in dict.fromkeys(n for a in attrs.values() for n in a) if n != "model_uid"]
+    rows = []
+    for name in names:
+        values = [_attribute(name, a.get(name)) for a in attrs.values()]
+        same = len(set(values)) == 1 and not name.startswith("wall_time_")
+        cells = f"<td colspan={len(values)}>{values[0]}</td>" if same else "".join(f"<td>{v}</td>" for v in values)
+        rows.append(f"<tr><th scope=row>{escape(name.replace('_', ' '))}</th>{cells}</tr>")
+    head = "<th></th>" + "".join(f"<th>{escape(m)}</th>" for m in attrs)
+    return (
+        f"<h3>What was run</h3><div class=wide><table class=run><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None:
+        return "–"
+    if name.startswith("wall_time_") and isinstance(value, (int, float)):
+        minutes, seconds = divmod(float(value), 60)
+        return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
+    return escape(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _files_section(directory: Path, base: Path) -> str:
+    files: Sequence[tuple[str, str]] = (
+        ("scores.parquet", "every score, a row each: model, layer, metric, region, subject, split"),
+        ("best_layers.csv", "the layer chosen on train for every model, metric, region and subject"),
+        ("scores.nc", "the same scores as labelled arrays (xarray)"),
+        ("scores", "one file a model, with the scores of every voxel"),
+    )
+    items = []
+    for name, what in files:
+        if (directory / name).exists():
+            link = Path(os.path.relpath(directory / name, base)).as_posix()
+            items.append(f'<li><a href="{escape(quote(link))}">{escape(link)}</a> – {what}</li>')
+    return f"<h3>Where the tables are</h3><ul>{''.join(items)}</ul>"
+
+
+def _config_section(config: dict | None) -> str:
+    if config is None:
+        return ""
+    text = json.dumps(config, indent=2, default=str, ensure_ascii=False)
+    return (
+        f"<h2>Configuration</h2><details><summary>All settings of this run</summary><pre>{escape(text)}</pre></details>"
+    )
