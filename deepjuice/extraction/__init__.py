@@ -1,0 +1,19 @@
+"""Feature maps of a network: kept whole, or projected into a store in one pass."""
+
+from deepjuice.extraction.extractor import FeatureExtractor, get_feature_maps
+from deepjuice.extraction.feature_maps import BatchedFeatureMaps, FeatureMaps
+from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
+from deepjuice.extraction.stage import extract_features
+from deepjuice.extraction.store import FeatureStore
+
+__all__ = [
+    "BatchedFeatureMaps",
+    "FeatureExtractor",
+    "FeatureMaps",
+    "FeatureStore",
+    "Inspection",
+    "MapRecord",
+    "extract_features",
+    "get_feature_maps",
+    "inspect_maps",
+]

@@ -1,0 +1,5 @@
+"""Networks by name: what there is, and how each is loaded and fed."""
+
+from deepjuice.model_zoo.registry import ModelCard, get_deepjuice_model, get_model_card, get_model_options
+
+__all__ = ["ModelCard", "get_deepjuice_model", "get_model_card", "get_model_options"]

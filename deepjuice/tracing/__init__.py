@@ -1,0 +1,6 @@
+"""The one mechanism that watches a network run: events with uids, and the listeners that take part."""
+
+from deepjuice.tracing.events import Event, Listener, tensors_in
+from deepjuice.tracing.tracer import Tracer, evaluating
+
+__all__ = ["Event", "Listener", "Tracer", "evaluating", "tensors_in"]

@@ -1,0 +1,123 @@
+"""A look at a network with a few inputs: which maps it has, how large they are, which are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
+from juicyfruits.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class MapRecord:
+    """What is known of one feature map before the real extraction.
+
+    Attributes:
+        uid: `Class-depth-index` of the call that made it (with `.key` where the call made several).
+        path: dotted path of the module, `''` for the root.
+        call: 0 for the module's first call in a pass.
+        class_name, depth: of the module.
+        index: position among all maps, in the order in which calls begin.
+        shape: shape of one input's map, without the batch dimension.
+        alias_of: uid of the first map to complete with the same values, `None` for a distinct map.
+    """
+
+    uid: str
+    path: str
+    call: int
+    class_name: str
+    depth: int
+    index: int
+    shape: tuple[int, ...]
+    alias_of: str | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of values of one input's flattened map."""
+        return int(torch.Size(self.shape).numel())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of one input's map in float32."""
+        return 4 * self.n_features
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All maps of a model, and the outputs that are not maps, each with the reason."""
+
+    records: list[MapRecord]
+    refused: dict[str, str]
+
+    @property
+    def distinct(self) -> list[MapRecord]:
+        """The maps that repeat no other, in the order in which calls begin."""
+        return [record for record in self.records if record.alias_of is None]
+
+    def aliases(self) -> dict[str, list[str]]:
+        """Return the duplicates of every distinct map: uid -> uids."""
+        groups: dict[str, list[str]] = {record.uid: [] for record in self.distinct}
+        for record in self.records:
+            if record.alias_of is not None:
+                groups[record.alias_of].append(record.uid)
+        return groups
+
+
+def batch_map(tensor: torch.Tensor, n_rows: int) -> str | None:
+    """Say why a tensor is not a feature map with one row an input, or `None` if it is one."""
+    if not tensor.is_floating_point():
+        return f"values of type {str(tensor.dtype).removeprefix('torch.')}, not floating point"
+    if tensor.ndim < 2 or tensor.shape[0] != n_rows:
+        return f"shape {list(tensor.shape)} for {n_rows} inputs: the first dimension is not the batch"
+    return None
+
+
+def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
+    """Run a few inputs through a model and describe every map it makes.
+
+    Two maps are duplicates when all their flattened values agree exactly, whatever their shapes; the first to
+    complete is kept, so that leaves beat the containers that end in them. Use at least two inputs: on one, different
+    layers agree by chance more easily.
+
+    Args:
+        model: on the same device as the sample; run in eval mode.
+        sample: the first inputs, shape (n, ...), n >= 1.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Dropout())
+    >>> [(r.uid, r.alias_of) for r in inspect_maps(net, torch.randn(2, 4)).records if r.depth]
+    [('Linear-1-1', None), ('ReLU-1-2', None), ('Dropout-1-3', 'ReLU-1-2')]
+    """
+    shapes: dict[str, list[tuple[str, tuple[int, ...], str | None]]] = {}
+    first_with: dict[tuple[int, bytes], str] = {}
+    refused: dict[str, str] = {}
+
+    def describe(event: Event) -> None:
+        maps = shapes.setdefault(event.call.uid, [])
+        for uid, tensor in tensors_in(event.call.uid, event.output):
+            reason = batch_map(tensor, len(sample))
+            if reason:
+                refused[uid] = reason
+                continue
+            first = first_with.setdefault(_fingerprint(tensor), uid)
+            maps.append((uid, tuple(tensor.shape[1:]), None if first == uid else first))
+
+    with evaluating(model), Tracer(model, describe) as tracer:
+        tracer(sample)
+    records: list[MapRecord] = []
+    for call in tracer.calls:
+        template = MapRecord(call.uid, call.path, call.number, call.class_name, call.depth, 0, ())
+        for uid, shape, alias in shapes.get(call.uid, []):
+            records.append(replace(template, uid=uid, index=len(records), shape=shape, alias_of=alias))
+    if not records:
+        raise InputError(f"{type(model).__name__}: expected feature maps, found none; refused were {refused}.")
+    return Inspection(records, refused)
+
+
+def _fingerprint(tensor: torch.Tensor) -> tuple[int, bytes]:
+    """Return the size and a 256-bit hash of the values, equal for equal values (-0.0 counts as 0.0)."""
+    values = (tensor.detach().float() + 0.0).contiguous().cpu().numpy()
+    return tensor.numel(), hashlib.blake2b(values.data, digest_size=32).digest()

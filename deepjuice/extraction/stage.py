@@ -1,0 +1,174 @@
+"""The extraction stage: one forward pass over the stimuli, every distinct map projected into a feature store."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from deepjuice.devices import get_device
+from deepjuice.extraction.inspection import MapRecord, inspect_maps
+from deepjuice.extraction.inputs import SAMPLE_SIZE
+from deepjuice.extraction.plan import plan_extraction
+from deepjuice.extraction.store import FeatureStore, StoreHeader, StoreWriter
+from deepjuice.loaders import Preprocess, get_data_loader
+from deepjuice.memory import available_memory, format_bytes, parse_bytes
+from deepjuice.reduction import ProjectionPool, jl_width
+from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
+from juicyfruits.errors import InputError
+
+STAGE_VERSION = 1  # raise it when a change of this stage changes the stored values
+
+log = logging.getLogger(__name__)
+
+
+def extract_features(
+    model: nn.Module,
+    preprocess: Preprocess,
+    image_paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    model_uid: str,
+    stimulus_digest: str,
+    eps: float = 0.1,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    batch_size: int = 64,
+    memory_limit: str | int | None = None,
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> FeatureStore:
+    """Run a model once over pictures and store every distinct map, projected to the Johnson-Lindenstrauss width.
+
+    Nothing is kept but the projected rows: each map is projected inside its event and forgotten. A store of the same
+    content is left as it is; an interrupted one is resumed at its last whole block.
+
+    Args:
+        model, preprocess: as `get_deepjuice_model` returns them.
+        image_paths: the stimuli, in the order of the rows.
+        out: the `.zarr` folder to write.
+        model_uid, stimulus_digest: recorded, and part of the store's identity.
+        eps: relative error of distances that sets the width (`jl_width`).
+        seed: of the projections.
+        device: where the model and the projections run.
+        batch_size: pictures a forward pass; halved until the plan fits `memory_limit`.
+        memory_limit: bytes, or a text such as `'4GB'`; by default what is free on the device.
+        num_workers: loader processes (see `get_data_loader`).
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: for an unreadable picture, a limit too small for one picture, or a map that holds NaN or infinity;
+            what was written so far stays unfinished, to be resumed.
+    """
+    device = get_device(device)
+    model = model.to(device)
+    loader = get_data_loader(image_paths[:SAMPLE_SIZE], preprocess, SAMPLE_SIZE, num_workers=0)
+    inspection = inspect_maps(model, next(iter(loader)).to(device))
+    records, width = inspection.distinct, jl_width(len(image_paths), eps)
+    header = StoreHeader(
+        model_uid=model_uid,
+        weights_digest=weights_digest(model),
+        preprocessing=repr(preprocess),
+        stimulus_digest=stimulus_digest,
+        n_stimuli=len(image_paths),
+        reduction={"method": "sparse_random_projection", "width": width, "eps": eps, "seed": seed},
+        maps=inspection.records,
+        stage_version=STAGE_VERSION,
+    )
+    if _is_finished(out, header):
+        log.info("%s: %s is up to date", model_uid, out)
+        return FeatureStore(out)
+    for uid, reason in inspection.refused.items():
+        log.warning("%s: output %s is not a feature map and is left out: %s", model_uid, uid, reason)
+
+    limit = available_memory(device) if memory_limit is None else parse_bytes(memory_limit)
+    plan = plan_extraction(model, records, width, batch_size, limit)
+    log.info(
+        "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s of %s on %s",
+        *(model_uid, len(records), len(inspection.records) - len(records), len(image_paths), width),
+        *(plan.batch_size, format_bytes(plan.peak), format_bytes(limit), device),
+    )
+    projections = ProjectionPool(width, seed, device)
+    ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}
+    writer = StoreWriter(out, header, ones)
+    if writer.rows_done:
+        log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
+    loader = get_data_loader(image_paths[writer.rows_done :], preprocess, plan.batch_size, num_workers)
+    _fill(writer, model, loader, records, projections, device, progress)
+    writer.finish()
+    return FeatureStore(out)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a short SHA-256 (16 hex digits) over the names, dtypes, shapes and values of all weights and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def _is_finished(out: str | Path, header: StoreHeader) -> bool:
+    try:
+        return FeatureStore(out).digest == header.digest
+    except InputError:
+        return False
+
+
+def _fill(
+    writer: StoreWriter,
+    model: nn.Module,
+    loader: torch.utils.data.DataLoader,
+    records: Sequence[MapRecord],
+    projections: ProjectionPool,
+    device: torch.device,
+    progress: bool,
+) -> None:
+    """Feed the writer one block of rows a batch."""
+    order = {record.uid: index for index, record in enumerate(records)}
+    projected: dict[str, torch.Tensor] = {}
+    means: dict[str, torch.Tensor] = {}
+
+    def project(event: Event) -> None:
+        for uid, tensor in tensors_in(event.call.uid, event.output):
+            if uid in order:
+                flat = tensor.detach().flatten(1).float()
+                _check_width(uid, flat, records[order[uid]], event.rows)
+                projected[uid] = projections[flat.shape[1]](flat)
+                means[uid] = flat.mean(1)
+
+    row = writer.rows_done
+    bar = tqdm(desc=writer.header.model_uid, initial=row, total=writer.header.n_stimuli, unit="img", disable=not progress)
+    with bar, evaluating(model), Tracer(model, project) as tracer:
+        for batch in loader:
+            tracer(batch.to(device), start_row=row)
+            block = {uid: projected[uid].cpu().numpy() for uid in order}
+            row_means = torch.stack([means[uid] for uid in order]).cpu().numpy()
+            _check_finite(block, row)
+            writer.write_block(block, row_means)
+            row += len(batch)
+            bar.update(len(batch))
+
+
+def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -> None:
+    if flat.shape != (rows.stop - rows.start, record.n_features):
+        raise InputError(
+            f"feature map {uid}, stimuli {rows.start}-{rows.stop - 1}: expected {record.n_features} values a picture "
+            f"as in the first pictures, got shape {list(flat.shape)}; a map must have one shape for all stimuli."
+        )
+
+
+def _check_finite(block: dict[str, np.ndarray], row: int) -> None:
+    for uid, rows in block.items():
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the "
+                f"first in row {row + int(bad.argmax())}; check that picture, the weights and the preprocessing."
+            )

@@ -1,0 +1,70 @@
+"""From picture files to batches, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from juicyfruits.errors import InputError
+
+Preprocess = Callable[[Image.Image], torch.Tensor]
+
+
+class ImageDataset(Dataset):
+    """Pictures as preprocessed tensors, in the order of their paths; a file that cannot be read is named."""
+
+    def __init__(self, paths: Sequence[str | Path], preprocess: Preprocess):
+        self.paths = [str(path) for path in paths]
+        self.preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"stimulus {index}, {path}: expected a readable picture, got {type(error).__name__}: {error}; "
+                "replace the file, or prepare the benchmark again."
+            ) from error
+        return self.preprocess(picture)
+
+
+def get_data_loader(
+    paths: Sequence[str | Path],
+    preprocess: Preprocess,
+    batch_size: int = 64,
+    num_workers: int | None = None,
+) -> DataLoader:
+    """Return a loader that yields preprocessed pictures in the given order, the last batch being what is left.
+
+    Args:
+        paths: picture files.
+        preprocess: turns a PIL picture into a tensor (channel, height, width).
+        batch_size: pictures a batch.
+        num_workers: loader processes; by default one for every core beyond the second, at most 8.
+
+    Returns:
+        A `DataLoader` of float tensors (batch, channel, height, width).
+
+    Raises:
+        InputError: when there are no paths; on iteration, naming the file that cannot be read.
+    """
+    if len(paths) == 0:
+        raise InputError("picture paths: expected at least one, got none; check the benchmark's image_paths.")
+    if num_workers is None:
+        num_workers = min(8, max(0, (os.cpu_count() or 1) - 2))
+    return DataLoader(
+        ImageDataset(paths, preprocess),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
