@@ -216,7 +216,8 @@ def _check_finite(path: Path, responses: np.ndarray, neuroid_ids: pd.Index) -> N
 def _check_rdm(where: str, rdm: np.ndarray, n_stimuli: int) -> None:
     if rdm.shape != (n_stimuli, n_stimuli) or rdm.dtype.kind not in "fiu":
         raise InputError(
-            f"{where} must be numbers of shape ({n_stimuli}, {n_stimuli}) by stimuli.csv, but is {rdm.dtype} {rdm.shape}"
+            f"{where} must be numbers of shape ({n_stimuli}, {n_stimuli}), as stimuli.csv has as many rows, "
+            f"but is {rdm.dtype} {rdm.shape}"
         )
     if not np.isfinite(rdm).all():
         raise InputError(f"{where} has {int((~np.isfinite(rdm)).sum())} entries that are not finite numbers")

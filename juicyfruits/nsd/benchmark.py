@@ -22,8 +22,8 @@ class NSDBenchmark(Benchmark):
     """
 
     def __init__(self, folder: str | Path | None = None):
-        print("Initializing DeepJuice Benchmarks (JuicyFruits)")
         super().__init__(find_nsd() if folder is None else folder)
+        print("Initializing DeepJuice Benchmarks (JuicyFruits)")
         print("Loading DeepJuice NSDBenchmark: ")
         print(f"  Image Set: {self.info.get('image_set', 'unknown')}")
         print(f"  Voxel Set: {self.info.get('voxel_set', self.rois)}")
