@@ -21,7 +21,8 @@ class MapRecord:
         path: dotted path of the module, `''` for the root.
         call: 0 for the module's first call in a pass.
         class_name, depth: of the module.
-        index: position among all maps, in the order in which calls begin.
+        index: position among all maps, in the order in which calls begin (containers before what they contain).
+        order: position among all maps, in the order in which calls complete: the order of the computation.
         shape: shape of one input's map, without the batch dimension.
         alias_of: uid of the first map to complete with the same values, `None` for a distinct map.
     """
@@ -32,6 +33,7 @@ class MapRecord:
     class_name: str
     depth: int
     index: int
+    order: int
     shape: tuple[int, ...]
     alias_of: str | None = None
 
@@ -91,27 +93,36 @@ def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
     >>> [(r.uid, r.alias_of) for r in inspect_maps(net, torch.randn(2, 4)).records if r.depth]
     [('Linear-1-1', None), ('ReLU-1-2', None), ('Dropout-1-3', 'ReLU-1-2')]
     """
-    shapes: dict[str, list[tuple[str, tuple[int, ...], str | None]]] = {}
+    made: dict[str, list[MapRecord]] = {}
     first_with: dict[tuple[int, bytes], str] = {}
     refused: dict[str, str] = {}
 
     def describe(event: Event) -> None:
-        maps = shapes.setdefault(event.call.uid, [])
-        for uid, tensor in tensors_in(event.call.uid, event.output):
+        call, maps = event.call, made.setdefault(event.call.uid, [])
+        for uid, tensor in tensors_in(call.uid, event.output):
             reason = batch_map(tensor, len(sample))
             if reason:
                 refused[uid] = reason
                 continue
             first = first_with.setdefault(_fingerprint(tensor), uid)
-            maps.append((uid, tuple(tensor.shape[1:]), None if first == uid else first))
+            maps.append(
+                MapRecord(
+                    uid=uid,
+                    path=call.path,
+                    call=call.number,
+                    class_name=call.class_name,
+                    depth=call.depth,
+                    index=-1,  # known when all calls have begun
+                    order=sum(map(len, made.values())),
+                    shape=tuple(tensor.shape[1:]),
+                    alias_of=None if first == uid else first,
+                )
+            )
 
     with evaluating(model), Tracer(model, describe) as tracer:
         tracer(sample)
-    records: list[MapRecord] = []
-    for call in tracer.calls:
-        template = MapRecord(call.uid, call.path, call.number, call.class_name, call.depth, 0, ())
-        for uid, shape, alias in shapes.get(call.uid, []):
-            records.append(replace(template, uid=uid, index=len(records), shape=shape, alias_of=alias))
+    in_order = [record for call in tracer.calls for record in made.get(call.uid, [])]
+    records = [replace(record, index=index) for index, record in enumerate(in_order)]
     if not records:
         raise InputError(f"{type(model).__name__}: expected feature maps, found none; refused were {refused}.")
     return Inspection(records, refused)

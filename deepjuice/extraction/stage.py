@@ -70,7 +70,7 @@ def extract_features(
     model = model.to(device)
     loader = get_data_loader(image_paths[:SAMPLE_SIZE], preprocess, SAMPLE_SIZE, num_workers=0)
     inspection = inspect_maps(model, next(iter(loader)).to(device))
-    records, width = inspection.distinct, jl_width(len(image_paths), eps)
+    width = jl_width(len(image_paths), eps)
     header = StoreHeader(
         model_uid=model_uid,
         weights_digest=weights_digest(model),
@@ -81,6 +81,7 @@ def extract_features(
         maps=inspection.records,
         stage_version=STAGE_VERSION,
     )
+    records = header.distinct
     if _is_finished(out, header):
         log.info("%s: %s is up to date", model_uid, out)
         return FeatureStore(out)

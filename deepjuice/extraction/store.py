@@ -46,8 +46,8 @@ class StoreHeader:
 
     @property
     def distinct(self) -> list[MapRecord]:
-        """The maps that are stored, in the order in which calls begin."""
-        return [record for record in self.maps if record.alias_of is None]
+        """The maps that are stored, in the order of the computation."""
+        return sorted((r for r in self.maps if r.alias_of is None), key=lambda record: record.order)
 
     def width(self, record: MapRecord) -> int:
         """Columns stored for a map."""

@@ -1,0 +1,146 @@
+"""The command line `deepjuice`: one verb a stage of the pipeline, and a list of the models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from juicyfruits.errors import InputError
+
+# Stages import what they need when they run, so that `deepjuice --help` and errors of usage come at once.
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; bad input ends it with one sentence on stderr and status 2."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        args.run(args)
+    except InputError as error:
+        print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def models(args: argparse.Namespace) -> None:
+    """List the models of the registry."""
+    from deepjuice.model_zoo import get_model_options
+
+    filters = dict(item.partition("=")[::2] for item in args.filter)
+    table = get_model_options(filters)
+    print(table.drop(columns="url").to_string(index=False) if len(table) else "no model matches")
+
+
+def extract(args: argparse.Namespace) -> None:
+    """Project every map of a model into a feature store."""
+    from deepjuice.extraction import extract_features
+    from deepjuice.model_zoo import get_deepjuice_model
+    from juicyfruits import Benchmark
+
+    benchmark = Benchmark(args.benchmark)
+    model, preprocess = get_deepjuice_model(args.model, seed=args.seed)
+    store = extract_features(
+        model,
+        preprocess,
+        benchmark.image_paths,
+        args.out,
+        model_uid=args.model,
+        stimulus_digest=benchmark.stimulus_digest,
+        eps=args.eps,
+        seed=args.seed,
+        device=args.device,
+        batch_size=args.batch_size,
+        memory_limit=args.memory_limit,
+        num_workers=args.workers,
+    )
+    print(store, file=sys.stderr)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score a feature store against a benchmark."""
+    from deepjuice.alignment import DEFAULT_ALPHAS
+    from deepjuice.benchmark import METRICS, ScoreSettings, score_model
+    from deepjuice.extraction import FeatureStore
+    from deepjuice.results import write_scores
+    from juicyfruits import Benchmark
+
+    settings = ScoreSettings(
+        metrics=tuple(args.metrics or METRICS),
+        alphas=tuple(args.alphas or DEFAULT_ALPHAS),
+        rois=tuple(args.rois) if args.rois else None,
+        rdm_comparison=args.rdm_comparison,
+    )
+    write_scores(score_model(FeatureStore(args.features), Benchmark(args.benchmark), settings, args.device), args.out)
+
+
+def aggregate(args: argparse.Namespace) -> None:
+    """Put the scores of all models into one table."""
+    from deepjuice.results import aggregate
+
+    aggregate(args.scores, args.out)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the HTML report of a results folder."""
+    from deepjuice.report import write_report
+
+    config = json.loads(Path(args.config).read_text()) if args.config else None
+    write_report(args.results, args.out, config)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="deepjuice", description="Which layer of which network predicts which region of visual cortex?"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(run) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        return command
+
+    command = add(models)
+    command.add_argument("filter", nargs="*", metavar="COLUMN=TEXT", help="e.g. source=torchvision architecture=resnet")
+
+    command = add(extract)
+    command.add_argument("model", help="uid of the model, as `deepjuice models` lists it")
+    command.add_argument("benchmark", help="folder of a prepared benchmark")
+    command.add_argument("out", help="feature store to write, .zarr")
+    command.add_argument("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
+    command.add_argument("--seed", type=int, default=0, help="of projections and untrained weights (0)")
+    command.add_argument("--batch-size", type=int, default=32, help="pictures a forward pass (32)")
+    command.add_argument("--memory-limit", help="e.g. 4GB; by default what is free on the device")
+    command.add_argument("--workers", type=int, help="loader processes (by the number of cores)")
+    _add_device(command)
+
+    command = add(score)
+    command.add_argument("features", help="feature store, .zarr")
+    command.add_argument("benchmark", help="folder of a prepared benchmark")
+    command.add_argument("out", help="score file to write, .nc")
+    command.add_argument("--metrics", nargs="+", help="of eReg, cRSA, eRSA (all)")
+    command.add_argument("--alphas", nargs="+", type=float, help="grid of ridge penalties (0.1 to 1e8, two a decade)")
+    command.add_argument("--rois", nargs="+", help="regions to score (all)")
+    command.add_argument("--rdm-comparison", default="pearson", help="pearson or spearman (pearson)")
+    _add_device(command)
+
+    command = add(aggregate)
+    command.add_argument("out", help="results folder to write the tables to")
+    command.add_argument("scores", nargs="+", help="score files, one a model")
+
+    command = add(report)
+    command.add_argument("results", help="results folder with the aggregated tables")
+    command.add_argument("out", help="HTML file to write")
+    command.add_argument("--config", help="the run's configuration, as JSON, to show in the report")
+    return parser
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps or auto (auto)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
