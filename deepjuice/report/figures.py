@@ -23,8 +23,9 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", (0, (1, 1)), (0, (4, 1, 1, 1)))  # once the colours are used up; plain dashes are the ceiling's
 GREY = "#6b6b6b"
 MAX_SUBJECT_LINES = 4  # with more subjects a band from the lowest to the highest is easier to read
-PANEL_INCHES = (2.55, 1.95)
 MAX_COLUMNS = 4
+PAGE_INCHES = 10.2  # of panels side by side
+MAX_PANEL_INCHES = 3.4
 Y_LABELS = {"eReg": "mean r of voxels", "cRSA": "r of RDMs", "eRSA": "r of RDMs"}
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and drawn in the page's font
@@ -115,27 +116,26 @@ def to_svg(figure: Figure, prefix: str, label: str) -> str:
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
-    n_columns = min(n, MAX_COLUMNS)
-    n_rows = math.ceil(n / n_columns)
-    width, height = PANEL_INCHES
+    n_rows = math.ceil(n / MAX_COLUMNS)
+    n_columns = math.ceil(n / n_rows)  # 6 panels stand as 3 + 3, not as 4 + 2
+    width = min(PAGE_INCHES / n_columns, MAX_PANEL_INCHES)
+    height = 0.45 * width + 0.8
     figure = Figure(figsize=(n_columns * width + 0.4, n_rows * height + 0.3), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.ravel())
     for axes in panels[n:]:
         axes.remove()
     for i, axes in enumerate(panels[:n]):
-        lowest = i + n_columns >= n  # nothing stands below it, even if a row follows
-        axes.tick_params(labelbottom=lowest)
-        if lowest:
-            axes.set_xlabel("layer depth")
+        axes.tick_params(labelbottom=i + n_columns >= n)  # where nothing stands below, even if a row follows
+    figure.supxlabel("layer depth", fontsize=9)
     return figure, panels[:n]
 
 
 def _draw_subjects(axes: Axes, rows: pd.DataFrame, style: LineStyle) -> None:
-    curves = rows.pivot_table(index="model_layer_depth", columns="subj_id", values="score", dropna=False, sort=True)
+    curves = rows.pivot(index=["model_layer_index", "model_layer_depth"], columns="subj_id", values="score")
     if curves.shape[1] < 2:
         return  # the mean is the one subject
-    depth = curves.index.to_numpy(dtype=float)
+    depth = curves.index.get_level_values("model_layer_depth").to_numpy()
     if curves.shape[1] > MAX_SUBJECT_LINES:
         axes.fill_between(depth, curves.min(axis=1), curves.max(axis=1), color=style.color, alpha=0.15, linewidth=0)
         return
@@ -147,17 +147,9 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame, chosen: pd.DataFrame, model: str,
     rows = rows.sort_values("model_layer_index")
     dash, color = style.dash, style.color
     axes.plot(rows.model_layer_depth, rows.score, color=color, linestyle=dash, linewidth=1.7, label=model, zorder=3)
-    axes.plot(
-        chosen.model_layer_depth,
-        chosen.score_test,
-        "o",
-        color=color,
-        markersize=5,
-        markeredgecolor="white",
-        markeredgewidth=0.9,
-        label=f"_best {model}",
-        zorder=4,
-    )
+    dot = rows[rows.model_layer.isin(chosen.model_layer)]
+    look = {"color": color, "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 1.2}
+    axes.plot(dot.model_layer_depth, dot.score, "o", **look, label=f"_best {model}", zorder=4)
 
 
 def _finish_axes(panels: Sequence[Axes], rows: pd.DataFrame, ylabel: str) -> None:

@@ -24,7 +24,8 @@ METRICS = {
     "eReg": (
         "Encoding regression (eReg)",
         "A ridge regression predicts every voxel from the layer; the score is Pearson's r of predicted and measured "
-        "responses to the test images, averaged over the region's voxels.",
+        "responses to the test images, averaged over the region's voxels. Train scores are those of leave-one-out "
+        "predictions.",
     ),
     "cRSA": (
         "Classical RSA (cRSA)",
@@ -157,17 +158,20 @@ def _models_table(ds: xr.Dataset, tidy: pd.DataFrame, styles: dict[str, LineStyl
     rows = []
     for region, group in best.groupby("region", sort=False):
         top = group["score_test"].max()
-        for i, row in enumerate(group.itertuples()):
-            first = (
-                f"<th rowspan={len(group)} scope=rowgroup>{escape(region)}{_size(ds, region)}</th>" if i == 0 else ""
-            )
-            path = paths.get((row.model_uid, row.model_layer), "")
+        first = f"<th rowspan={len(group)} scope=rowgroup>{escape(region)}{_size(ds, region)}</th>"
+        for row in group.itertuples():
+            path = paths.get((row.model_uid, row.model_layer))
             layer = f"{escape(row.model_layer)} <small>{escape(path)}</small>" if path else "none: no train score"
-            rows.append(
-                f"<tr{' class=first' * (i == 0)}>{first}<td>{_swatch(styles[row.model_uid])}{escape(row.model_uid)}</td>"
-                f"<td>{layer}</td>{_number(row.model_layer_depth, 2)}{_number(row.score_train)}"
-                f"{_number(row.score_test, strong=row.score_test == top)}{_number(row.ceiling)}{_share(row.score_normalized)}</tr>"
-            )
+            cells = [
+                f"<td>{_swatch(styles[row.model_uid])}{escape(row.model_uid)}</td><td>{layer}</td>",
+                _number(row.model_layer_depth, digits=2),
+                _number(row.score_train),
+                _number(row.score_test, strong=row.score_test == top),
+                _number(row.ceiling),
+                _share(row.score_normalized),
+            ]
+            rows.append(f"<tr{' class=first' if first else ''}>{first}{''.join(cells)}</tr>")
+            first = ""
     head = "".join(f"<th>{h}</th>" for h in ("region", "network", "best layer on train"))
     head += "".join(f"<th class=n>{h}</th>" for h in ("depth", "train", "test", "ceiling", "share of ceiling"))
     n = f"{n_subjects.min()}" if n_subjects.min() == n_subjects.max() else f"{n_subjects.min()} to {n_subjects.max()}"

@@ -13,13 +13,14 @@ def measured_pairs(ds: xr.Dataset) -> xr.DataArray:
     """Return which (region, subject) pairs were measured, as bool of shape (region, subject).
 
     The variable `measured` says so where there is one; otherwise a pair is measured if the subject has a voxel in the
-    region or, for a benchmark of RDMs without voxels, if any of the pair's scores is a number.
+    region or, for a benchmark of RDMs without voxels, if any of the pair's scores or ceilings is a number.
     """
     if "measured" in ds:
         return ds["measured"]
     if "neuroid" in ds.dims:
         return count_neuroids(ds) > 0
-    return ds["score"].notnull().any(("metric", "layer", "split")).transpose("region", "subject")
+    scored = ds["score"].notnull().any(("metric", "layer", "split"))
+    return (scored | ds["ceiling"].notnull().any(("metric", "split"))).transpose("region", "subject")
 
 
 def count_neuroids(ds: xr.Dataset) -> xr.DataArray:

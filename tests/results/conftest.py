@@ -23,6 +23,7 @@ def make_scores(
     missing_pairs: tuple[tuple[str, str], ...] = (("V4", "subj02"),),
     rdm_only: bool = False,
     benchmark: str = "toy",
+    amplitude: float = 0.6,
 ) -> xr.Dataset:
     """One model's dataset: early regions peak early, late ones late; `missing_pairs` have no voxels and no scores."""
     rng = np.random.default_rng([seed, *model_uid.encode()])  # ceilings below come from `seed` alone
@@ -33,7 +34,7 @@ def make_scores(
     ceiling = np.repeat(brain.uniform(0.6, 0.9, (len(metrics), len(regions), len(subjects), 1)), 3, axis=-1)
     peak = np.linspace(0.2, 0.8, len(regions))
     shape = (len(metrics), n_layers, len(regions), len(subjects), 3)
-    score = 0.6 * np.exp(-8 * (depth[:, None] - peak) ** 2)[None, :, :, None, None] * ceiling[:, None]
+    score = amplitude * np.exp(-8 * (depth[:, None] - peak) ** 2)[None, :, :, None, None] * ceiling[:, None]
     score = score + rng.normal(0, 0.02, shape)
     exists = np.broadcast_to(measured[None, :, :, None], (len(metrics), len(regions), len(subjects), 3)).copy()
     for i, metric in enumerate(metrics):
@@ -97,6 +98,12 @@ def _neuroids(rng, brain, n_layers, regions, subjects, measured, per_pair):
         "voxel_x": ("neuroid", brain.integers(0, 80, n)),
     }
     return data, coords
+
+
+@pytest.fixture
+def make():
+    """The maker itself: `make(model_uid, n_layers, ...)`."""
+    return make_scores
 
 
 @pytest.fixture

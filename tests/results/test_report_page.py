@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepjuice.report import write_report
+from deepjuice.report.figures import PALETTE, depth_curves, model_styles, to_svg
+from deepjuice.results import aggregate, best_layers, mean_over_subjects, to_tidy, write_scores
+from juicyfruits.errors import InputError
+
+
+def built(datasets, results):
+    name = datasets[0].attrs["benchmark"]
+    paths = [write_scores(ds, results / name / "scores" / f"{ds.attrs['model_uid']}.nc") for ds in datasets]
+    aggregate(paths, results / name)
+    return results
+
+
+def tidy_of(datasets):
+    return pd.concat([to_tidy(ds) for ds in datasets], ignore_index=True)
+
+
+def lines_of(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.lines}
+
+
+@pytest.mark.parametrize("metric", ["eReg", "cRSA", "eRSA"])
+def test_curves_are_the_table(models, metric):
+    tidy = tidy_of(models)
+    figure = depth_curves(tidy, metric)
+    assert [a.get_title("left") for a in figure.axes] == ["V1", "V4", "EVC", "OTC"]
+    table = tidy[(tidy.metric == metric) & (tidy.cv_split == "test")]
+    best = best_layers(mean_over_subjects(tidy[tidy.metric == metric])).set_index(["model_uid", "region"])
+    for axes in figure.axes:
+        region = axes.get_title("left")
+        lines = lines_of(axes)
+        here = table[table.region == region]
+        for model in ("net_a", "net_b", "net_a_random"):
+            curve = here[here.model_uid == model].groupby("model_layer_depth").score.mean()
+            np.testing.assert_allclose(lines[model], np.column_stack([curve.index, curve]))
+            row = best.loc[model, region]
+            np.testing.assert_allclose(lines[f"_best {model}"], [[row.model_layer_depth, row.score_test]])
+        np.testing.assert_allclose(lines["ceiling"][:, 1], here.groupby("subj_id").ceiling.first().mean())
+        drawn = [line for line in axes.lines if line.get_label().startswith("_subj")]
+        assert len(drawn) == (0 if region == "V4" else 3 * 2)
+        for line in drawn:
+            subject = line.get_label()[1:]
+            own = here[(here.subj_id == subject) & (here.score.round(9).isin(line.get_ydata().round(9)))]
+            assert len(own) == len(line.get_ydata())
+        low, high = axes.get_ylim()
+        assert low <= min(0, here.score.min()) and high >= max(here.score.max(), here.ceiling.max())
+
+
+def test_many_subjects_become_a_band(make):
+    tidy = to_tidy(make(subjects=tuple(f"s{i}" for i in range(6)), missing_pairs=()))
+    axes = depth_curves(tidy, "eReg").axes[0]
+    assert len(axes.collections) == 1 and not [x for x in axes.lines if x.get_label().startswith("_s")]
+    rows = tidy[(tidy.metric == "eReg") & (tidy.region == "V1") & (tidy.cv_split == "test")]
+    outline = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert outline.max() == pytest.approx(rows.score.max()) and outline.min() == pytest.approx(rows.score.min())
+
+
+def test_gaps_for_undefined_scores_and_no_line_for_an_unknown_ceiling(models):
+    tidy = tidy_of(models)
+    tidy["ceiling"] = np.nan
+    gap = (tidy.model_uid == "net_a") & (tidy.model_layer == "Conv2d-1-3")
+    tidy.loc[gap, "score"] = np.nan
+    axes = depth_curves(tidy, "cRSA").axes[0]
+    lines = lines_of(axes)
+    assert "ceiling" not in lines
+    assert np.isnan(lines["net_a"][2, 1]) and np.isfinite(np.delete(lines["net_a"][:, 1], 2)).all()
+
+
+def test_an_unknown_metric_is_named(models):
+    with pytest.raises(InputError, match="no scores of metric 'CRSA'; did you mean 'cRSA'"):
+        depth_curves(tidy_of(models), "CRSA")
+
+
+def test_every_model_has_its_own_look():
+    styles = model_styles([f"m{i}" for i in range(3 * len(PALETTE))])
+    assert len(set(styles.values())) == 3 * len(PALETTE)
+
+
+def test_svg_is_the_same_each_time_and_keeps_its_ids_to_itself(models):
+    tidy = tidy_of(models)
+    one, other = (to_svg(depth_curves(tidy, "eReg"), prefix, "curves") for prefix in ("a", "a"))
+    assert one == other
+    ids = re.findall(r'id="([^"]+)"', one)
+    assert len(ids) == len(set(ids)) and all(i.startswith("a-") for i in ids)
+    used = set(re.findall(r"url\(#([^)]+)\)", one)) | set(re.findall(r'href="#([^"]+)"', one))
+    assert used and used <= set(ids)
+
+
+class Page(HTMLParser):
+    """Collects what a page loads, links to and says; complains about tags that do not close."""
+
+    VOID = ("meta", "br", "link", "img", "hr", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.words, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_page_is_self_contained_and_complete(models, rdm_models, tmp_path):
+    built(models, tmp_path / "results")
+    built(rdm_models, tmp_path / "results")
+    config = {"seed": 3, "note": "<script>alert(1)</script> & more"}
+    out = write_report(tmp_path / "results", tmp_path / "results" / "report.html", config)
+    text = out.read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.open
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert "http://" not in text and "https://" not in text and "@import" not in text
+    for link in page.links:
+        assert link.startswith("#") or (out.parent / link).exists(), link
+    assert {"toy/scores.parquet", "toy/best_layers.csv", "rdms/scores.nc"} <= set(page.links)
+    assert page.tags.count("svg") == 3 + 1
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    words = [w.strip() for w in page.words]
+    for name in ("net_a", "net_b", "net_a_random", "a", "b", "V1", "V4", "EVC", "OTC"):
+        assert words.count(name) >= 2, name
+    assert "A toy <brain> & nothing more" in words  # escaped in the source, whole on the page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+    assert "0123456789abcdef" in words and "3.0 s" in words
+
+
+def test_table_of_models_shows_the_best_layers(make, tmp_path):
+    ds = make()
+    built([ds], tmp_path)
+    text = write_report(tmp_path / "toy", tmp_path / "page.html").read_text(encoding="utf-8")
+    tidy = to_tidy(ds)
+    best = best_layers(mean_over_subjects(tidy))
+    for row in best.itertuples():
+        shown = f"<td>{row.model_layer} <small>"
+        numbers = [f"<td class=n>{row.score_train:.3f}</td>", f"<b>{row.score_test:.3f}</b>", f"{row.ceiling:.3f}"]
+        line = [x for x in re.findall(r"<tr.*?</tr>", text) if shown in x and all(n in x for n in numbers)]
+        assert line and f"{100 * row.score_normalized:.0f}%" in line[0]
+
+
+def test_page_without_ceilings_or_scores(make, tmp_path):
+    ds = make().copy(deep=True)
+    ds["ceiling"][:] = np.nan
+    ds["score_normalized"][:] = np.nan
+    ds["score"].loc[{"region": "OTC"}] = np.nan
+    ds["score"].loc[{"metric": "eRSA"}] = np.nan
+    built([ds], tmp_path)
+    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "scores are undefined</strong>" in text
+    assert "noise ceiling</span>" not in text and "nan" not in text.lower().replace("finance", "")
+    assert "none: no train score" in text
+
+
+def test_names_with_markup_are_escaped(make, tmp_path):
+    ds = make("a<b>&'\"$x_1$", regions=("<i>V1</i>", "$\\alpha$"), missing_pairs=())
+    built([ds.assign_attrs(title="x")], tmp_path)
+    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<i>V1</i>" not in text and "<b>&'" not in text
+    assert "<i>V1</i>" in page.words and "$\\alpha$" in [w.strip() for w in page.words]
+
+
+def test_missing_tables_and_failing_writes(models, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"No scores\.nc in"):
+        write_report(tmp_path, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+    built(models[:1], tmp_path)
+    monkeypatch.setattr("pathlib.Path.write_text", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_report(tmp_path, tmp_path / "page.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
