@@ -43,7 +43,9 @@ def aggregate(paths: Iterable[str | Path], out_dir: str | Path, report: str | Pa
         tidy.to_parquet(tmp, index=False)
     with atomic_path(written["best_layers.csv"]) as tmp:
         best.to_csv(tmp, index=False, float_format="%.6g")
-    write_summary([out], written["summary.txt"], report or out.parent / "report.html")
+    with atomic_path(written["summary.txt"]) as tmp:
+        lines = [*_benchmark_lines(merged, tidy, out), _report_line(report or out.parent / "report.html")]
+        tmp.write_text("\n".join(lines), encoding="utf-8")
     return written
 
 
@@ -66,22 +68,28 @@ def summary_text(benchmark_dirs: Sequence[str | Path], report: str | Path) -> st
     lines = []
     for directory in map(Path, benchmark_dirs):
         ds = read_scores(directory / "scores.nc")
-        tidy = to_tidy(ds)
-        metric = "eReg" if "eReg" in ds["metric"].values else "cRSA"
-        n_models = len(np.unique(ds["model_uid"].values))
-        lines += [
-            f"{ds.attrs['benchmark']}: {n_models} model{'s' * (n_models != 1)}, {ds.sizes['layer']} layers, "
-            f"{ds.sizes['region']} regions, {ds.sizes['subject']} subjects",
-            f"  tables  {directory / 'scores.parquet'}",
-            f"          {directory / 'best_layers.csv'}",
-            f"          {directory / 'scores.nc'}",
-            f"  best layers ({metric} on test, mean over subjects; chosen on train):",
-            *_top_lines(tidy, metric),
-        ]
-        undefined = int(tidy["score"].isna().sum())
-        if undefined:
-            lines.append(f"  {undefined} of {len(tidy)} scores are undefined (NaN)")
-    return "\n".join([*lines, f"report    {report}", ""])
+        lines += _benchmark_lines(ds, to_tidy(ds), directory)
+    return "\n".join([*lines, _report_line(report)])
+
+
+def _benchmark_lines(ds: xr.Dataset, tidy: pd.DataFrame, directory: Path) -> list[str]:
+    metric = "eReg" if "eReg" in ds["metric"].values else "cRSA"
+    n_models = ds.sizes["model"]
+    undefined = int(tidy["score"].isna().sum())
+    return [
+        f"{ds.attrs['benchmark']}: {n_models} model{'s' * (n_models != 1)}, {ds.sizes['layer']} layers, "
+        f"{ds.sizes['region']} regions, {ds.sizes['subject']} subjects",
+        f"  tables  {directory / 'scores.parquet'}",
+        f"          {directory / 'best_layers.csv'}",
+        f"          {directory / 'scores.nc'}",
+        f"  best layers ({metric} on test, mean over subjects; chosen on train):",
+        *_top_lines(tidy, metric),
+        *([f"  {undefined} of {len(tidy)} scores are undefined (NaN)"] if undefined else []),
+    ]
+
+
+def _report_line(report: str | Path) -> str:
+    return f"report    {report}\n"
 
 
 def _top_lines(tidy: pd.DataFrame, metric: str, n: int = 3) -> list[str]:

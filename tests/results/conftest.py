@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
+
+from deepjuice.results import aggregate, write_scores
 
 REGIONS = ("V1", "V4", "EVC", "OTC")
 SUBJECTS = ("subj01", "subj02")
@@ -106,13 +110,42 @@ def make():
     return make_scores
 
 
-@pytest.fixture
-def models() -> list[xr.Dataset]:
-    """Three networks with different numbers of layers on one brain."""
+def toy_models() -> list[xr.Dataset]:
     return [make_scores(uid, n) for uid, n in (("net_a", 6), ("net_b", 9), ("net_a_random", 6))]
 
 
-@pytest.fixture
 def rdm_models() -> list[xr.Dataset]:
-    """Two networks on a benchmark of RDMs only."""
-    return [make_scores(uid, n, rdm_only=True, benchmark="rdms", missing_pairs=()) for uid, n in (("a", 5), ("b", 7))]
+    """Two networks on RDMs only; one pair without a ceiling, which is undefined in the first network."""
+    made = [make_scores(uid, n, rdm_only=True, benchmark="rdms", missing_pairs=()) for uid, n in (("a", 5), ("b", 7))]
+    pair = {"region": "V4", "subject": "subj01"}
+    for ds in made:
+        ds["ceiling"].loc[pair] = np.nan
+        ds["score_normalized"].loc[pair] = np.nan
+    made[0]["score"].loc[pair] = np.nan
+    return made
+
+
+def build(datasets: list[xr.Dataset], results: Path) -> dict[str, Path]:
+    """Write the models' files and their aggregate under `results`/{benchmark}."""
+    folder = results / datasets[0].attrs["benchmark"]
+    return aggregate([write_scores(ds, folder / "scores" / f"{ds.attrs['model_uid']}.nc") for ds in datasets], folder)
+
+
+@pytest.fixture(name="build")
+def build_fixture():
+    return build
+
+
+@pytest.fixture
+def models() -> list[xr.Dataset]:
+    """Three networks with different numbers of layers on one brain."""
+    return toy_models()
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory) -> Path:
+    """A results folder with two aggregated benchmarks, toy (of `models`) and rdms; only to be read."""
+    folder = tmp_path_factory.mktemp("results")
+    build(toy_models(), folder)
+    build(rdm_models(), folder)
+    return folder
