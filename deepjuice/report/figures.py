@@ -20,7 +20,7 @@ from juicyfruits.errors import InputError, near_names
 
 # Okabe and Ito's colours for all kinds of colour vision, without the yellow that white paper swallows.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (1, 1)), (0, (4, 1, 1, 1)))  # once the colours are used up; plain dashes are the ceiling's
+DASHES = ("-", (0, (1, 1)))  # dots once the colours are used up; plain dashes are the ceiling's
 GREY = "#6b6b6b"
 MAX_SUBJECT_LINES = 4  # with more subjects a band from the lowest to the highest is easier to read
 MAX_COLUMNS = 4
@@ -50,7 +50,7 @@ class LineStyle(NamedTuple):
 
 
 def model_styles(models: Sequence[str]) -> dict[str, LineStyle]:
-    """Give each model a colour, and beyond seven models another dash pattern too, in the order given.
+    """Give each model a colour, and beyond seven models dots too, in the order given; the fifteenth begins anew.
 
     >>> model_styles(["alexnet", "vgg16"])["vgg16"].color
     '#D55E00'

@@ -74,8 +74,8 @@ def test_an_unknown_metric_is_named(models):
 
 
 def test_every_model_has_its_own_look():
-    styles = model_styles([f"m{i}" for i in range(3 * len(PALETTE))])
-    assert len(set(styles.values())) == 3 * len(PALETTE)
+    styles = model_styles([f"m{i}" for i in range(2 * len(PALETTE))])
+    assert len(set(styles.values())) == 2 * len(PALETTE)
 
 
 def test_svg_is_the_same_each_time_and_keeps_its_ids_to_itself(models):
