@@ -1,3 +1,46 @@
-"""deepjuice."""
+"""deepjuice: which layer of which network predicts which region of visual cortex?
 
-__version__ = "0.1.0"
+The names below are loaded when first used, so that importing the package, and asking the command line for help, is
+quick. `from deepjuice import *` gives all of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from deepjuice.versions import __version__
+
+_HOMES = {
+    "deepjuice.alignment": ["TorchRidgeGCV", "compare_rdms", "compute_rdm", "compute_score", "get_scoring_method"],
+    "deepjuice.benchmark": ["ScoreSettings", "get_results_max", "score_model"],
+    "deepjuice.devices": ["cuda_device_report", "get_device", "get_device_name"],
+    "deepjuice.extraction": [
+        "BatchedFeatureMaps",
+        "FeatureExtractor",
+        "FeatureMaps",
+        "FeatureStore",
+        "extract_features",
+        "get_feature_maps",
+    ],
+    "deepjuice.loaders": ["get_data_loader"],
+    "deepjuice.model_zoo": ["get_deepjuice_model", "get_model_options"],
+    "deepjuice.reduction": ["jl_width"],
+    "tqdm.auto": ["tqdm"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ALIASES = {"np": "numpy", "pd": "pandas", "torch": "torch"}  # what notebooks expect from the star import
+
+__all__ = ["__version__", *_ALIASES, *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ALIASES:
+        return import_module(_ALIASES[name])
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'deepjuice' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
-import deepjuice
+from deepjuice import versions
 from deepjuice.alignment import (
     DEFAULT_ALPHAS,
     compare_rdm_to_many,
@@ -39,7 +39,6 @@ from juicyfruits.files import digest
 
 __all__ = ["METRICS", "ScoreSettings", "get_results_max", "score_model"]
 
-STAGE_VERSION = 1  # raise it when a change of this stage changes the scores
 METRICS = ("eReg", "cRSA", "eRSA")
 SPLITS = ("train", "test", "all")
 
@@ -213,7 +212,9 @@ def _empty_table(store: FeatureStore, brain: _Brain) -> xr.Dataset:
     coords["layer_path"] = ("layer", [record.path for record in maps])
     coords["layer_index"] = ("layer", [record.order for record in maps])
     coords["layer_depth"] = ("layer", [record.order / max(last, 1) for record in maps])
-    variables = {name: empty("metric", "layer", "region", "subject", "split") for name in ("score", "ci_low", "ci_high")}
+    variables = {
+        name: empty("metric", "layer", "region", "subject", "split") for name in ("score", "ci_low", "ci_high")
+    }
     variables["ceiling"] = empty("metric", "region", "subject", "split")
     variables["n_features"] = ("layer", np.array([record.n_features for record in maps], dtype=np.int64))
     variables["width"] = ("layer", np.array([store.header.width(record) for record in maps], dtype=np.int64))
@@ -270,10 +271,10 @@ def _attributes(
         "model_uid": header.model_uid,
         "benchmark": benchmark.name,
         "title": f"{header.model_uid} on {benchmark.name}",
-        "deepjuice_version": deepjuice.__version__,
-        "torch_version": torch.__version__,
+        "deepjuice_version": versions.__version__,
+        "torch_version": str(torch.__version__),
         "stage_extract": header.stage_version,
-        "stage_score": STAGE_VERSION,
+        "stage_score": versions.SCORE,
         "seed": header.reduction["seed"],
         "reduction": json.dumps(header.reduction),
         "preprocessing": header.preprocessing,
@@ -285,5 +286,3 @@ def _attributes(
         "device": str(device),
         "wall_time_score_s": round(seconds, 2),
     }
-
-

@@ -7,7 +7,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from juicyfruits.errors import InputError
 
@@ -88,8 +87,7 @@ def report(args: argparse.Namespace) -> None:
     """Write the HTML report of a results folder."""
     from deepjuice.report import write_report
 
-    config = json.loads(Path(args.config).read_text()) if args.config else None
-    write_report(args.results, args.out, config)
+    write_report(args.results, args.out, json.loads(args.config))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add(report)
     command.add_argument("results", help="results folder with the aggregated tables")
     command.add_argument("out", help="HTML file to write")
-    command.add_argument("--config", help="the run's configuration, as JSON, to show in the report")
+    command.add_argument("--config", default="null", help="the run's configuration, as JSON, to show in the report")
     return parser
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from deepjuice import versions
 from deepjuice.devices import get_device
-from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.inputs import SAMPLE_SIZE
+from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.plan import plan_extraction
 from deepjuice.extraction.store import FeatureStore, StoreHeader, StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
@@ -22,8 +23,6 @@ from deepjuice.memory import available_memory, format_bytes, parse_bytes
 from deepjuice.reduction import ProjectionPool, jl_width
 from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
 from juicyfruits.errors import InputError
-
-STAGE_VERSION = 1  # raise it when a change of this stage changes the stored values
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def extract_features(
         n_stimuli=len(image_paths),
         reduction={"method": "sparse_random_projection", "width": width, "eps": eps, "seed": seed},
         maps=inspection.records,
-        stage_version=STAGE_VERSION,
+        stage_version=versions.EXTRACT,
     )
     records = header.distinct
     if _is_finished(out, header):
@@ -145,7 +144,9 @@ def _fill(
                 means[uid] = flat.mean(1)
 
     row = writer.rows_done
-    bar = tqdm(desc=writer.header.model_uid, initial=row, total=writer.header.n_stimuli, unit="img", disable=not progress)
+    bar = tqdm(
+        desc=writer.header.model_uid, initial=row, total=writer.header.n_stimuli, unit="img", disable=not progress
+    )
     with bar, evaluating(model), Tracer(model, project) as tracer:
         for batch in loader:
             tracer(batch.to(device), start_row=row)

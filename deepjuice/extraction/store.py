@@ -174,9 +174,7 @@ class FeatureStore:
         for record in self.header.maps:
             if record.uid == uid:
                 return record.alias_of or uid
-        raise InputError(
-            f"feature map {uid!r} in {self.path}: {near_names(uid, (r.uid for r in self.header.maps))}"
-        )
+        raise InputError(f"feature map {uid!r} in {self.path}: {near_names(uid, (r.uid for r in self.header.maps))}")
 
     def __repr__(self) -> str:
         kind = self.header.reduction

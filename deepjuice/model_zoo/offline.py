@@ -22,9 +22,7 @@ def cards() -> Iterator[ModelCard]:
     yield ModelCard(
         uid="efficientnet_lite0_imagenet1k", weights="imagenet1k", train_task="classification", load=_trained, **ABOUT
     )
-    yield ModelCard(
-        uid="efficientnet_lite0_random", weights="random", train_task="none", load=_random, **ABOUT
-    )
+    yield ModelCard(uid="efficientnet_lite0_random", weights="random", train_task="none", load=_random, **ABOUT)
 
 
 def preprocessing() -> v2.Compose:

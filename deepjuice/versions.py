@@ -1,0 +1,12 @@
+"""The package's version, and one integer a stage: raise it when a change of code changes what the stage writes.
+
+They stand in this light module, since the workflow reads them at every start: they enter the digests and the rules'
+parameters, so that a change of method reruns what it touches and a change of a comment does not.
+"""
+
+__version__ = "0.1.0"
+
+EXTRACT = 1  # deepjuice.extraction.stage: values in the feature store
+SCORE = 1  # deepjuice.benchmark: values in the score files
+AGGREGATE = 1  # deepjuice.results: the merged tables
+REPORT = 1  # deepjuice.report: the page

@@ -1,0 +1,18 @@
+rule report:
+    input:
+        expand(TABLES, benchmark=config["benchmarks"]),
+    output:
+        REPORT,
+    log:
+        "logs/report/report.log",
+    benchmark:
+        "logs/report/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        results=RESULTS,
+        config=json.dumps(config),
+        version=versions.REPORT,
+    shell:
+        "deepjuice report {params.results} {output} --config {params.config:q} 2> >(tee {log} >&2)"
