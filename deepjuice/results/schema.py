@@ -178,13 +178,13 @@ def _bad(what: str) -> InputError:
 
 
 def _encoding(ds: xr.Dataset) -> dict[str, dict]:
-    """Deflate every numeric array; a layer a chunk, so that one layer's voxels can be read alone."""
+    """Deflate every numeric array (scores hardly shrink at higher levels); one layer a chunk, to be read alone."""
     encoding: dict[str, dict] = {}
     for name, variable in ds.variables.items():
         if variable.dtype.kind not in "fiub" or not variable.size:
             continue
         chunks = tuple(1 if dim == "layer" and variable.ndim > 1 else n for dim, n in variable.sizes.items())
-        encoding[str(name)] = {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}
+        encoding[str(name)] = {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
     return encoding
 
 
