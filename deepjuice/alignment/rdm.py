@@ -12,7 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, average_ranks, blocks, is_constant, working_dtype
+from deepjuice.alignment.linalg import (
+    ArrayLike,
+    as_matrix,
+    average_ranks,
+    blocks,
+    column_moments,
+    is_constant,
+    working_dtype,
+)
 from deepjuice.alignment.scores import columnwise_score
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError, near_names
@@ -40,10 +48,8 @@ def compute_rdm(
     if method not in RDM_METHODS:
         raise InputError(f"The RDM method {method!r} is unknown; {near_names(method, RDM_METHODS)}")
     X = as_matrix(X, "X", None if device is None else get_device(device), min_rows=2)
-    if method == "spearman":
-        X = torch.cat([average_ranks(X[rows]) for rows in blocks(len(X), 64 * X.shape[1])])
     if method in ("pearson", "spearman"):
-        rdm = _correlation_distance(X)
+        rdm = _correlation_distance(X, of_ranks=method == "spearman")
     elif method == "cosine":
         gram = _gram(X)
         rdm = _cosine_distance(gram, gram.diagonal() == 0)
@@ -140,13 +146,13 @@ def _same_size(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike]) -> list[
     return matrices
 
 
-def _correlation_distance(X: Tensor) -> Tensor:
-    dtype = working_dtype(X.device)
-    chunks = list(blocks(X.shape[1], 8 * len(X)))
-    mean = sum(X[:, c].to(dtype).sum(dim=1) for c in chunks) / X.shape[1]
-    gram = _gram(X, mean[:, None])
-    std = (gram.diagonal() / X.shape[1]).sqrt()
-    return _cosine_distance(gram, is_constant(std, mean, X.dtype))
+def _correlation_distance(X: Tensor, of_ranks: bool) -> Tensor:
+    mean, std = column_moments(X.T)
+    flat = is_constant(std, mean, X.dtype)  # before ranks, which would blow rounding up into an order
+    if of_ranks:
+        X = torch.cat([average_ranks(X[rows]) for rows in blocks(len(X), 64 * X.shape[1])])
+        mean = torch.full_like(mean, (X.shape[1] + 1) / 2)
+    return _cosine_distance(_gram(X, mean[:, None]), flat)
 
 
 def _gram(X: Tensor, offset: Tensor | float = 0.0) -> Tensor:

@@ -13,7 +13,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, average_ranks, is_constant, working_dtype
+from deepjuice.alignment.linalg import (
+    ArrayLike,
+    as_matrix,
+    average_ranks,
+    column_moments,
+    is_constant,
+    working_dtype,
+)
 from juicyfruits.errors import InputError, near_names
 
 Score = Callable[[ArrayLike, ArrayLike], Tensor]
@@ -115,41 +122,52 @@ def columnwise_score(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return _SCORES[name]
 
 
-def _centre(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Deviations from the column mean, the mean, and which columns are constant."""
+def _is_flat(values: Tensor) -> Tensor:
+    mean, std = column_moments(values)
+    return is_constant(std, mean, values.dtype)
+
+
+def _defined(scores: Tensor, y: Tensor, pred: Tensor) -> Tensor:
+    """Settle the two undefined cases of a correlation, by the values as they came."""
+    return scores.masked_fill(_is_flat(pred), 0.0).masked_fill(_is_flat(y), torch.nan)
+
+
+def _deviations(values: Tensor) -> Tensor:
     wide = values.to(working_dtype(values.device))
-    mean = wide.mean(dim=0)
-    deviation = wide - mean
-    return deviation, mean, is_constant(deviation.square().mean(dim=0).sqrt(), mean, values.dtype)
+    return wide - wide.mean(dim=0)
+
+
+def _correlation(y: Tensor, pred: Tensor) -> Tensor:
+    a, b = _deviations(y), _deviations(pred)
+    norms = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
+    return ((a * b).sum(dim=0) / norms).clamp(-1.0, 1.0)
 
 
 def _pearsonr(y: Tensor, pred: Tensor) -> Tensor:
-    (a, _, no_target), (b, _, no_prediction) = _centre(y), _centre(pred)
-    norms = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
-    r = ((a * b).sum(dim=0) / norms).clamp(-1.0, 1.0)
-    return r.masked_fill(no_prediction, 0.0).masked_fill(no_target, torch.nan)
+    return _defined(_correlation(y, pred), y, pred)
 
 
 def _spearmanr(y: Tensor, pred: Tensor) -> Tensor:
-    return _pearsonr(average_ranks(y, dim=0), average_ranks(pred, dim=0))
+    return _defined(_correlation(average_ranks(y, dim=0), average_ranks(pred, dim=0)), y, pred)
 
 
 def _r2(y: Tensor, pred: Tensor) -> Tensor:
-    deviation, _, no_target = _centre(y)
-    residual = y.to(deviation.dtype) - pred.to(deviation.dtype)
-    return (1.0 - residual.square().sum(dim=0) / deviation.square().sum(dim=0)).masked_fill(no_target, torch.nan)
+    dtype = working_dtype(y.device)
+    residual = y.to(dtype) - pred.to(dtype)
+    unexplained = residual.square().sum(dim=0) / _deviations(y).square().sum(dim=0)
+    return (1.0 - unexplained).masked_fill(_is_flat(y), torch.nan)
 
 
 def _explained_variance(y: Tensor, pred: Tensor) -> Tensor:
-    (a, _, no_target), (b, _, _) = _centre(y), _centre(pred)
-    return (1.0 - (a - b).square().sum(dim=0) / a.square().sum(dim=0)).masked_fill(no_target, torch.nan)
+    a, b = _deviations(y), _deviations(pred)
+    unexplained = (a - b).square().sum(dim=0) / a.square().sum(dim=0)
+    return (1.0 - unexplained).masked_fill(_is_flat(y), torch.nan)
 
 
 def _concordance(y: Tensor, pred: Tensor) -> Tensor:
-    (a, a_mean, no_target), (b, b_mean, no_prediction) = _centre(y), _centre(pred)
-    spread = a.square().mean(dim=0) + b.square().mean(dim=0) + (a_mean - b_mean).square()
-    agreement = 2.0 * (a * b).mean(dim=0) / spread
-    return agreement.masked_fill(no_prediction, 0.0).masked_fill(no_target, torch.nan)
+    (y_mean, y_std), (mean, std) = column_moments(y), column_moments(pred)
+    spread = y_std.square() + std.square() + (y_mean - mean).square()
+    return _defined(2.0 * (_deviations(y) * _deviations(pred)).mean(dim=0) / spread, y, pred)
 
 
 def _neg_mean_squared_error(y: Tensor, pred: Tensor) -> Tensor:

@@ -95,6 +95,23 @@ def test_a_stimulus_shown_twice_has_distance_zero(method):
     assert rdm[0, 13] > 0
 
 
+@pytest.mark.parametrize("method", ["euclidean", "squared_euclidean"])
+def test_distances_far_from_the_origin(method):
+    X = features(p=3000, offset=1e7)
+    rdm = compute_rdm(np.concatenate([X, X[:6]]), method)
+    np.testing.assert_allclose(rdm[:12, :12], squareform(pdist(X, METRICS[method])), rtol=1e-9)
+    assert (rdm[range(6), range(12, 18)] == 0).all()
+
+
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_of_rounding_is_dead(method, dtype):
+    X = features(dtype=dtype)
+    X[3] = 0.1
+    X[3, ::2] = np.nextafter(X[3, 0], dtype(1))
+    assert compute_rdm(X, method)[3].isnan().sum() == 11
+
+
 @pytest.mark.parametrize("method", ["pearson", "spearman", "cosine"])
 @pytest.mark.parametrize("dead", [0.0, 0.1])
 def test_a_dead_row_is_nan_and_stays_nan(method, dead):

@@ -72,6 +72,14 @@ def test_a_constant_prediction_scores_zero_and_a_constant_target_nothing(name, c
     assert np.isnan(compute_score(flat, flat, name).item())
 
 
+@pytest.mark.parametrize("name", ["pearsonr", "spearmanr", "concordance"])
+def test_rounding_counts_as_constant(name):
+    y, flat = np.arange(7.0), np.full(7, 1000.1)
+    flat[::2] = np.nextafter(1000.1, 2000)
+    assert compute_score(y, flat, name).item() == 0.0
+    assert np.isnan(compute_score(flat, y, name).item())
+
+
 @pytest.mark.parametrize("name", ["r2", "explained_variance"])
 def test_a_constant_target_has_no_variance_to_explain(name):
     scores = compute_score([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]], [[0.1, 1.0], [0.3, 2.0], [0.2, 3.0]], name)
