@@ -10,6 +10,9 @@ from PIL import Image
 
 from juicyfruits.synthetic.shapes import KINDS, Palette, Pen
 
+PATCH_WIDTH = 0.12  # SD of the blur that makes patches of local contrast, as a share of the picture's width
+PATCH_AMOUNT = 1.3  # SD of the logarithm of local contrast
+
 
 def make_scenes(n_images: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame]:
     """Return (pictures, factors): uint8 (n_images, size, size, 3), and a row a picture with all that was drawn.
@@ -42,8 +45,8 @@ def draw_factors(category: str, rng: np.random.Generator) -> dict:
         "angle": rng.uniform(-12, 12),
         "hue": rng.uniform(*KINDS[category].hue),
         "ground_orientation": rng.uniform(0, 180),
-        "ground_frequency": float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        "ground_contrast": rng.uniform(0.1, 1.0),
+        "ground_frequency": float(np.exp(rng.uniform(np.log(6), np.log(14)))),
+        "ground_contrast": rng.uniform(0.6, 1.0),
         "ground_hue": rng.uniform(0, 1),
     }
 
@@ -51,7 +54,8 @@ def draw_factors(category: str, rng: np.random.Generator) -> dict:
 def render(factors: dict, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return the picture (size, size, 3) uint8 of one row of factors; `rng` draws the textures and small details."""
     ground = texture(size, factors["ground_orientation"], factors["ground_frequency"], rng)
-    picture = Image.fromarray(tint(ground * factors["ground_contrast"], factors["ground_hue"]))
+    contrast = factors["ground_contrast"] * patches(size, rng)
+    picture = Image.fromarray(tint(ground * contrast, factors["ground_hue"]))
     if factors["distractor"]:
         corner = rng.choice([0.14, 0.86], 2)
         hue = rng.uniform(*KINDS[factors["distractor"]].hue)
@@ -73,9 +77,21 @@ def texture(size: int, orientation: float, frequency: float, rng: np.random.Gene
     return noise / (noise.std() + 1e-12)
 
 
+def patches(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a smooth random map of local contrast, log-normal around 1: float (size, size).
+
+    Where the ground is rough and where it is smooth differs from picture to picture. Cells with small receptive
+    fields see it, and the early maps of a network; late ones, which are about the object, lose it.
+    """
+    fy, fx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
+    blur = np.exp(-2 * (np.pi * PATCH_WIDTH * size) ** 2 * (fx**2 + fy**2))
+    field = np.fft.irfft2(blur * np.fft.rfft2(rng.standard_normal((size, size))), s=(size, size))
+    return np.exp(PATCH_AMOUNT * field / field.std())
+
+
 def tint(pattern: np.ndarray, hue: float) -> np.ndarray:
-    """Colour a pattern (SD up to 1) with two shades of a hue: uint8 (size, size, 3)."""
-    dark, light = (np.array(colorsys.hls_to_rgb(hue, level, 0.35)) for level in (0.25, 0.75))
+    """Colour a pattern (SD about 1) with two shades of a hue: uint8 (size, size, 3)."""
+    dark, light = (np.array(colorsys.hls_to_rgb(hue, level, 0.15)) for level in (0.25, 0.75))
     mix = np.clip(0.5 + 0.3 * pattern, 0, 1)[..., None]
     return np.round(255 * (dark + mix * (light - dark))).astype(np.uint8)
 
@@ -104,9 +120,9 @@ def paste_object(
 
 def palette(hue: float, rng: np.random.Generator) -> Palette:
     """Choose an object's colours from its hue."""
-    saturation = rng.uniform(0.3, 0.7)
+    saturation = rng.uniform(0.2, 0.5)
     shades = [colorsys.hls_to_rgb(hue, level, saturation) for level in (0.55, 0.3, 0.78)]
-    shades.append(colorsys.hls_to_rgb(rng.uniform(), 0.35, 0.6))
+    shades.append(colorsys.hls_to_rgb(rng.uniform(), 0.35, saturation))
     return Palette(*(tuple(round(255 * v) for v in shade) for shade in shades))
 
 
