@@ -26,7 +26,7 @@ from deepjuice.devices import get_device
 from juicyfruits.errors import InputError, near_names
 
 RDM_METHODS = ("pearson", "spearman", "euclidean", "squared_euclidean", "cosine")
-COMPARISONS = {"pearson": "pearsonr", "spearman": "spearmanr"}
+COMPARISONS = ("pearson", "spearman")
 
 
 def compute_rdm(
@@ -110,12 +110,12 @@ def compare_rdm_to_many(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike],
     """
     if method not in COMPARISONS:
         raise InputError(f"The RDM comparison {method!r} is unknown; {near_names(method, COMPARISONS)}")
-    one = upper_triangle(rdm)
-    many = torch.stack([upper_triangle(other).to(one) for other in _same_size(rdm, others)], dim=1)
-    no_answer = many.isnan().any(dim=0) | one.isnan().any()
-    # A constant RDM says nothing, on whichever side it stands: both get the NaN that scores keep for a constant target.
-    no_answer |= is_constant(many.std(dim=0, correction=0), many.mean(dim=0), many.dtype)
-    scores = columnwise_score(COMPARISONS[method])(one[:, None].expand_as(many), many)
+    one = upper_triangle(rdm)[None]
+    many = torch.stack([upper_triangle(other).to(one) for other in _same_size(rdm, others)])
+    no_answer = _says_nothing(one) | _says_nothing(many)
+    if method == "spearman":
+        one, many = average_ranks(one), average_ranks(many)
+    scores = columnwise_score("pearsonr")(one.T.expand_as(many.T), many.T)
     return scores.masked_fill(no_answer, torch.nan)
 
 
@@ -130,6 +130,12 @@ def upper_triangle(rdm: ArrayLike) -> Tensor:
         raise InputError(f"An RDM must be square with 3 stimuli or more, but its shape is {tuple(matrix.shape)}.")
     rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1, device=matrix.device)
     return matrix[rows, columns].to(working_dtype(matrix.device))
+
+
+def _says_nothing(pairs: Tensor) -> Tensor:
+    """Tell which RDMs, given as (k, pairs), have a NaN or do not vary."""
+    mean, std = column_moments(pairs.T)
+    return pairs.isnan().any(dim=1) | is_constant(std, mean, pairs.dtype)
 
 
 def _same_size(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike]) -> list[Tensor]:
