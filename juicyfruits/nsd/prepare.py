@@ -158,8 +158,8 @@ def read_betas(path: Path, voxels: Voxels) -> np.ndarray:
                 f"say, but is {betas.dtype} {betas.shape}; betas and maps must be of one space"
             )
         values = np.empty((len(x), betas.shape[0]), betas.dtype)
-        for run in np.split(np.arange(len(x)), breaks):
-            first, last = run[0], run[-1]
+        starts, stops = [0, *breaks], [*breaks, len(x)]
+        for first, last in zip(starts, np.array(stops) - 1, strict=True) if len(x) else ():
             values[first : last + 1] = betas[:, z[first], y[first], x[first] : x[last] + 1].T
     return values
 

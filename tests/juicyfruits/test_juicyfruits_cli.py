@@ -1,0 +1,48 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from juicyfruits.cli import main
+
+
+def test_make_prepare_list_check(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JUICYFRUITS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("juicyfruits.cli.make_mini", lambda out, **options: tiny(out, options))
+    assert main(["list"]) == 0 and "no benchmarks in" in capsys.readouterr().out
+    assert main(["make-mini", str(tmp_path / "mini"), "--seed", "5", "--shared", "12", "--unique", "2"]) == 0
+    out = tmp_path / "data" / "nsd_mini"
+    assert main(["prepare", str(tmp_path / "mini"), str(out), "--subjects", "subj02", "--rois", "EVC"]) == 0
+    printed = capsys.readouterr()
+    assert "12 stimuli of shared1000; 0 dropped" in printed.out and "flat or without data" in printed.out
+    assert "subj02 betas" in printed.err  # progress stays off stdout
+    assert json.loads((out / "benchmark.json").read_text())["voxel_set"] == ["EVC"]
+    assert main(["list"]) == 0 and "Probe Stimuli: 12" in capsys.readouterr().out
+    assert main(["check", str(out)]) == 0 and "Largest ROIs: EVC" in capsys.readouterr().out
+    responses = np.load(out / "responses.npy")
+    np.save(out / "responses.npy", responses + 1)
+    assert main(["check", str(out)]) == 2 and "has changed since it was prepared" in capsys.readouterr().err
+
+
+def tiny(out, options):
+    from juicyfruits.synthetic.mini import make_mini
+
+    return make_mini(out, volume=(7, 8, 7), picture_size=24, **options)
+
+
+@pytest.mark.parametrize(
+    "argv", [["check", "nowhere"], ["prepare", "nowhere", "out"], ["prepare", "nowhere", "out", "--rois", "V9"]]
+)
+def test_bad_input_is_one_line_and_status_2(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("juicyfruits: error: ") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_torch_and_no_deepjuice():
+    code = "import sys, juicyfruits, juicyfruits.cli; sys.exit(bool({'torch', 'deepjuice'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
