@@ -126,8 +126,12 @@ class Benchmark:
             if index not in ids:
                 raise InputError(f"no stimulus {index!r} in {self.name}; {near_names(index, ids)}")
             index = ids.index(index)
-        with Image.open(self.image_paths[index]) as image:
-            return image.convert("RGB")
+        path = self.image_paths[index]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as SyntaxError
+            raise InputError(f"{path} is no readable picture ({error}); replace it or make it again") from error
 
     def get_roi_indices(self, row_number: bool = True) -> dict[str, dict[str, np.ndarray]]:
         """Return indices[roi][subject]: row numbers of its neuroids, or their ids; pairs without any are left out."""

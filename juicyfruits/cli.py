@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list the benchmarks under JUICYFRUITS_DATA (default: data)")
     listing.set_defaults(run=_list)
 
-    check = commands.add_parser("check", help="load and check a benchmark folder, and describe it")
+    check = commands.add_parser(
+        "check", help="load and check a benchmark folder with all its pictures, and describe it"
+    )
     check.add_argument("folder", type=Path, metavar="FOLDER")
     check.set_defaults(run=_check)
     return parser
@@ -98,6 +100,8 @@ def _check(args: argparse.Namespace) -> None:
             f"{args.folder} has changed since it was prepared: benchmark.json records digest {recorded}, its files "
             f"have {benchmark.digest}; prepare it again, or delete benchmark.json if the change is meant"
         )
+    for index in range(len(benchmark.image_paths)):
+        benchmark.get_stimulus(index)
     print(benchmark)
 
 

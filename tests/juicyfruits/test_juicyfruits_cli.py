@@ -26,6 +26,14 @@ def test_make_prepare_list_check(tmp_path, capsys, monkeypatch):
     assert main(["check", str(out)]) == 2 and "has changed since it was prepared" in capsys.readouterr().err
 
 
+def test_check_reads_every_picture(own_folder, capsys):
+    (own_folder / "benchmark.json").unlink()
+    picture = own_folder / "images" / "s4.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert main(["check", str(own_folder)]) == 2
+    assert "s4.png is no readable picture" in capsys.readouterr().err
+
+
 def tiny(out, options):
     from juicyfruits.synthetic.mini import make_mini
 
