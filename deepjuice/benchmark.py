@@ -17,8 +17,7 @@ from tqdm.auto import tqdm
 from deepjuice import versions
 from deepjuice.alignment import (
     DEFAULT_ALPHAS,
-    compare_rdm_to_many,
-    compare_rdms,
+    compare_pairs,
     compute_rdm,
     count_at_edges,
     loo_predictions,
@@ -29,6 +28,7 @@ from deepjuice.alignment import (
     ridge_decompose,
     ridge_weights,
     select_alphas,
+    upper_triangle,
 )
 from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
@@ -138,7 +138,7 @@ class _Brain:
             )
         self.rows = {split: torch.from_numpy(index).to(device) for split, index in rows.items()}
         if self.has_responses:
-            self.Y = torch.from_numpy(np.ascontiguousarray(benchmark.response_data.to_numpy().T)).to(device)
+            self.Y = torch.tensor(benchmark.response_data.to_numpy().T, device=device)
             self.cells = {
                 (roi, subject): torch.from_numpy(index).to(device)
                 for roi, by_subject in benchmark.get_roi_indices().items()
@@ -148,9 +148,14 @@ class _Brain:
         else:
             self.cells = {(roi, subject): None for roi in benchmark.rdms for subject in benchmark.rdms[roi]}
             rdms = [torch.from_numpy(benchmark.rdms[roi][subject]).to(device) for roi, subject in self.cells]
-        self.rdms = {split: [part(rdm, index) for rdm in rdms] for split, index in self.rows.items()}
+        self.pairs = {split: self.among(torch.stack(rdms), split) for split in self.rows}
         self._regions = [benchmark.rois.index(region) for region, _ in self.cells]
         self._subjects = [benchmark.subjects.index(subject) for _, subject in self.cells]
+
+    def among(self, rdm: Tensor, split: str) -> Tensor:
+        """Return the pairs of a split's stimuli in an RDM (n, n) or a stack (k, n, n)."""
+        rows = self.rows[split]
+        return upper_triangle(rdm[..., rows, :][..., rows])
 
     def fill(self, table: xr.Dataset, metric: str, layer: int, split: str, scores: Sequence[float]) -> None:
         """Write one score a cell into a table; positions are much faster than labels here."""
@@ -159,14 +164,9 @@ class _Brain:
             table["score"].values[place] = scores
 
 
-def part(rdm: Tensor, rows: Tensor) -> Tensor:
-    """Return the dissimilarities among some of the stimuli."""
-    return rdm[rows][:, rows]
-
-
 def _score_geometry(table: xr.Dataset, brain: _Brain, layer: int, rdm: Tensor) -> None:
-    for split, rows in brain.rows.items():
-        scores = compare_rdm_to_many(part(rdm, rows), brain.rdms[split], brain.settings.rdm_comparison)
+    for split in brain.rows:
+        scores = compare_pairs(brain.among(rdm, split)[None], brain.pairs[split], brain.settings.rdm_comparison)
         brain.fill(table, "cRSA", layer, split, scores.tolist())
 
 
@@ -186,10 +186,9 @@ def _score_encoding(table: xr.Dataset, brain: _Brain, layer: int, X: Tensor) -> 
         table["encoding"].values[layer, :, SPLITS.index(split)] = r.cpu()
         brain.fill(table, "eReg", layer, split, [r[index].mean().item() for index in brain.cells.values()])
         if "eRSA" in brain.metrics:
-            rdms = [compute_rdm(predicted[:, index]) for index in brain.cells.values()]
-            pairs = zip(rdms, brain.rdms[split], strict=True)
-            scores = [compare_rdms(ours, theirs, brain.settings.rdm_comparison) for ours, theirs in pairs]
-            brain.fill(table, "eRSA", layer, split, scores)
+            rdms = torch.stack([compute_rdm(predicted[:, index]) for index in brain.cells.values()])
+            scores = compare_pairs(upper_triangle(rdms), brain.pairs[split], brain.settings.rdm_comparison)
+            brain.fill(table, "eRSA", layer, split, scores.tolist())
 
 
 def _empty_table(store: FeatureStore, brain: _Brain) -> xr.Dataset:

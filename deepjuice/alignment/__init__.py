@@ -2,6 +2,7 @@
 
 from deepjuice.alignment.ceilings import noise_ceiling_r
 from deepjuice.alignment.rdm import (
+    compare_pairs,
     compare_rdm_to_many,
     compare_rdms,
     compute_rdm,
@@ -36,6 +37,7 @@ __all__ = [
     "AlphaSelection",
     "RidgeDecomposition",
     "TorchRidgeGCV",
+    "compare_pairs",
     "compare_rdm_to_many",
     "compare_rdms",
     "compute_rdm",

@@ -8,6 +8,7 @@ in silence; who wants such a stimulus left out selects rows first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from deepjuice.alignment.linalg import (
     is_constant,
     working_dtype,
 )
-from deepjuice.alignment.scores import columnwise_score
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError, near_names
 
@@ -108,28 +108,45 @@ def compare_rdm_to_many(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike],
     >>> compare_rdm_to_many(rdms[0], rdms).shape
     torch.Size([3])
     """
+    return compare_pairs(upper_triangle(rdm)[None], upper_triangle(torch.stack(_same_size(rdm, others))), method)
+
+
+def compare_pairs(a: Tensor, b: Tensor, method: str = "pearson") -> Tensor:
+    """Compare RDMs given by their pairs, row by row: a (k, pairs) or (1, pairs) with b (k, pairs) -> (k,).
+
+    For many comparisons with the same brains, whose pairs (`upper_triangle`) are then taken once. As `compare_rdms`.
+    """
     if method not in COMPARISONS:
         raise InputError(f"The RDM comparison {method!r} is unknown; {near_names(method, COMPARISONS)}")
-    one = upper_triangle(rdm)[None]
-    many = torch.stack([upper_triangle(other).to(one) for other in _same_size(rdm, others)])
-    no_answer = _says_nothing(one) | _says_nothing(many)
+    a = a.to(b)
+    no_answer = _says_nothing(a) | _says_nothing(b)
     if method == "spearman":
-        one, many = average_ranks(one), average_ranks(many)
-    scores = columnwise_score("pearsonr")(one.T.expand_as(many.T), many.T)
-    return scores.masked_fill(no_answer, torch.nan)
+        a, b = average_ranks(a), average_ranks(b)
+    a, b = (rows - rows.mean(dim=1, keepdim=True) for rows in (a, b))
+    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    products = (b @ a[0]) if len(a) == 1 else torch.linalg.vecdot(a, b)
+    return (products / norms).clamp(-1.0, 1.0).masked_fill(no_answer, torch.nan)
 
 
 def upper_triangle(rdm: ArrayLike) -> Tensor:
     """Return the n (n - 1) / 2 pairs above the diagonal of an RDM (n, n), row by row (scipy's condensed form).
 
+    A stack (k, n, n) gives (k, pairs).
+
     >>> upper_triangle([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
     tensor([1., 2., 3.], dtype=torch.float64)
     """
     matrix = torch.as_tensor(rdm)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 3:
+    n = matrix.shape[-1] if matrix.ndim else 0
+    if matrix.ndim not in (2, 3) or matrix.shape[-2] != n or n < 3:
         raise InputError(f"An RDM must be square with 3 stimuli or more, but its shape is {tuple(matrix.shape)}.")
-    rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1, device=matrix.device)
-    return matrix[rows, columns].to(working_dtype(matrix.device))
+    return matrix.flatten(-2)[..., _pair_index(n, matrix.device)].to(working_dtype(matrix.device))
+
+
+@lru_cache(maxsize=16)  # train, test and all stimuli of a few benchmarks; making it costs more than using it
+def _pair_index(n: int, device: torch.device) -> Tensor:
+    rows, columns = torch.triu_indices(n, n, offset=1, device=device)
+    return rows * n + columns
 
 
 def _says_nothing(pairs: Tensor) -> Tensor:

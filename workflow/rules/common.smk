@@ -25,6 +25,11 @@ def check(what, data, schema):
         raise WorkflowError(f"{what}: {place}{found.message} {hint}") from None
 
 
+# A further config file can only add to config.yaml, so null takes a benchmark out.
+benchmarks = config.get("benchmarks") or {}
+config["benchmarks"] = {
+    name: settings for name, settings in benchmarks.items() if settings is not None
+}
 check("config", config, "../schemas/config.schema.yaml")
 
 DATA, RESULTS = config["data"], config["results"]
