@@ -33,12 +33,12 @@ DISTRACTOR_WEIGHT = 0.3  # a small object in the corner counts for less than the
 
 
 def oriented_energy(pictures: np.ndarray) -> np.ndarray:
-    """Return the local energy of quadrature pairs of Gabor filters: float32 (picture, channel, row, column).
+    """Return the local amplitude of quadrature pairs of Gabor filters: float32 (picture, channel, row, column).
 
         E_k(x) = |(I * g_k)(x)|,  g_k the analytic Gabor filter of one of 3 frequencies and 6 orientations
 
-    `pictures` is uint8 (picture, height, width, 3); channels run over frequencies, then orientations. The energy
-    model of complex cells: Adelson & Bergen 1985, Journal of the Optical Society of America A 2(2).
+    `pictures` is uint8 (picture, height, width, 3); channels run over frequencies, then orientations. The root
+    of the energy model of complex cells: Adelson & Bergen 1985, Journal of the Optical Society of America A 2(2).
     """
     filters = _gabor_bank()
     side = GRID // POOL
@@ -65,7 +65,7 @@ def _gabor_bank() -> np.ndarray:
 def evc_signals(energy: np.ndarray, areas: list[str], rng: np.random.Generator) -> np.ndarray:
     """Return the noiseless answers of early visual voxels, standardised over pictures: float64 (voxel, picture).
 
-        s_v = standardise( sqrt( sum_k w_vk sum_x G_v(x) E_k(x) ) )
+        s_v = standardise( sum_k w_vk sum_x G_v(x) E_k(x) )
 
     G_v is a Gaussian receptive field of the area's size, w_v a bell-shaped tuning over orientation and frequency.
     `areas` names each voxel's area ("V1" ... "hV4").
@@ -80,8 +80,7 @@ def evc_signals(energy: np.ndarray, areas: list[str], rng: np.random.Generator) 
         orientation_tuning = np.exp(rng.uniform(0.5, 2.0) * np.cos(2 * (orientations - rng.uniform(0, np.pi))))
         octaves = np.log2(np.array(FREQUENCIES)) - rng.uniform(*np.log2((FREQUENCIES[0], FREQUENCIES[-1])))
         weights = np.outer(np.exp(-(octaves**2) / 2), orientation_tuning).ravel()
-        drive = np.einsum("ikyx,k,yx->i", energy, weights / weights.sum(), field / field.sum(), optimize=True)
-        signals[v] = np.sqrt(drive)
+        signals[v] = np.einsum("ikyx,k,yx->i", energy, weights / weights.sum(), field / field.sum(), optimize=True)
     return standardise(signals)
 
 

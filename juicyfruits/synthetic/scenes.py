@@ -91,8 +91,8 @@ def patches(size: int, rng: np.random.Generator) -> np.ndarray:
 
 def tint(pattern: np.ndarray, hue: float) -> np.ndarray:
     """Colour a pattern (SD about 1) with two shades of a hue: uint8 (size, size, 3)."""
-    dark, light = (np.array(colorsys.hls_to_rgb(hue, level, 0.15)) for level in (0.25, 0.75))
-    mix = np.clip(0.5 + 0.3 * pattern, 0, 1)[..., None]
+    dark, light = (np.array(colorsys.hls_to_rgb(hue, level, 0.15)) for level in (0.1, 0.9))
+    mix = np.clip(0.5 + 0.2 * pattern, 0, 1)[..., None]
     return np.round(255 * (dark + mix * (light - dark))).astype(np.uint8)
 
 
@@ -121,8 +121,8 @@ def paste_object(
 def palette(hue: float, rng: np.random.Generator) -> Palette:
     """Choose an object's colours from its hue."""
     saturation = rng.uniform(0.2, 0.5)
-    shades = [colorsys.hls_to_rgb(hue, level, saturation) for level in (0.55, 0.3, 0.78)]
-    shades.append(colorsys.hls_to_rgb(rng.uniform(), 0.35, saturation))
+    shades = [colorsys.hls_to_rgb(hue, level, saturation) for level in (0.5, 0.36, 0.64)]
+    shades.append(colorsys.hls_to_rgb(rng.uniform(), 0.4, saturation))
     return Palette(*(tuple(round(255 * v) for v in shade) for shade in shades))
 
 

@@ -59,7 +59,7 @@ class Pen:
         self._draw.arc(box, start, end, fill=fill, width=max(1, round(self.size * width)))
 
 
-WHITE, BLACK = (245, 245, 245), (20, 20, 20)
+WHITE, BLACK = (205, 205, 205), (60, 60, 60)  # muted: brightness should tell little about the category
 
 
 def draw_face(pen: Pen, c: Palette, rng: np.random.Generator) -> None:
