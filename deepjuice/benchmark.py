@@ -99,7 +99,7 @@ def score_model(
     if store.header.stimulus_digest != benchmark.stimulus_digest:
         raise InputError(
             f"feature store {store.path}: expected features of the stimuli of {benchmark.name!r} "
-            f"({benchmark.stimulus_digest}), got those of other stimuli ({store.header.stimulus_digest}); extract again."
+            f"({benchmark.stimulus_digest}), got others ({store.header.stimulus_digest}); extract again."
         )
     start = time.perf_counter()
     benchmark = benchmark.select(rois=settings.rois)

@@ -5,7 +5,8 @@ usage: python examples/real_brains.py SOURCE OUT
 SOURCE holds `v4/201025` and `v4/210325` (images/image0001.jpg ..., responses.npy or responses_raw.npz; Cowley, Stan,
 Pillow & Smith 2023, from the public repository cowleygroup/V4_compact_models, folder data_V4_responses) and `k92`
 (images/stim_01.png ..., stimuli.csv, rdms.npz; Kriegeskorte et al. 2008, Neuron 60(6), from the demos of the public
-repository rsatoolbox, folder demos/92imageData). What is absent is left out, and said. OUT receives `v4_201025`, `v4_210325` and `k92`.
+repository rsatoolbox, folder demos/92imageData). What is absent is left out, and said. OUT receives `v4_201025`,
+`v4_210325` and `k92`.
 """
 
 from __future__ import annotations

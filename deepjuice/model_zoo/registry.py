@@ -30,7 +30,7 @@ def get_model_card(model_uid: str) -> ModelCard:
     cards = all_cards()
     if model_uid not in cards:
         raise InputError(
-            f"model {model_uid!r} is not in the registry: {near_names(model_uid, cards)} (`deepjuice models` lists all)."
+            f"model {model_uid!r} is not in the registry: {near_names(model_uid, cards)} `deepjuice models` lists all."
         )
     return cards[model_uid]
 

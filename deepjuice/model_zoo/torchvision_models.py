@@ -20,7 +20,7 @@ ABOUT = {"source": "torchvision", "license": "BSD-3-Clause"}
 
 
 def cards() -> Iterator[ModelCard]:
-    """Yield the cards of this source: `torchvision_{architecture}_{weights}` and `torchvision_{architecture}_random`."""
+    """Yield the cards of this source: `torchvision_{architecture}_{weights}`, and `..._random` for its twin."""
     for task, module in TASKS.items():
         for name in models.list_models(module=module):
             about = {**ABOUT, "architecture": name, "url": f"https://pytorch.org/vision/stable/models.html#{task}"}
