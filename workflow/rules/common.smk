@@ -40,6 +40,16 @@ TABLES = [
     for name in ("scores.nc", "scores.parquet", "best_layers.csv", "summary.txt")
 ]
 REPORT = f"{RESULTS}/report.html"
+MADE = [
+    name
+    for name, settings in config["benchmarks"].items()
+    if settings["source"] == "mini"
+]
+PREPARED = [
+    name
+    for name, settings in config["benchmarks"].items()
+    if settings["source"] != "folder"
+]
 
 
 def model_uids():
@@ -80,6 +90,27 @@ def benchmark_files(wildcards):
     return [
         f"{folder}/{name}" for name in names if Path(folder, name).exists()
     ] or folder
+
+
+def release_folder(wildcards):
+    """The root of a data set in NSD's layout: a folder of yours, or one that make-mini writes."""
+    settings = config["benchmarks"][wildcards.benchmark]
+    return (
+        settings["path"]
+        if settings["source"] == "nsd"
+        else f"{DATA}/raw/{wildcards.benchmark}"
+    )
+
+
+def prepare_options(wildcards):
+    settings = config["benchmarks"][wildcards.benchmark]
+    return options(
+        **{
+            key: value
+            for key, value in settings.items()
+            if key not in ("source", "path")
+        }
+    )
 
 
 def options(**values):

@@ -1,38 +1,6 @@
 from juicyfruits.nsd.prepare import STAGE_VERSION as PREPARE_VERSION
 from juicyfruits.synthetic.mini import STAGE_VERSION as MINI_VERSION
 
-MADE = [
-    name
-    for name, settings in config["benchmarks"].items()
-    if settings["source"] == "mini"
-]
-PREPARED = [
-    name
-    for name, settings in config["benchmarks"].items()
-    if settings["source"] != "folder"
-]
-
-
-def release_folder(wildcards):
-    """The root of a data set in NSD's layout: a folder of yours, or one that make-mini writes."""
-    settings = config["benchmarks"][wildcards.benchmark]
-    return (
-        settings["path"]
-        if settings["source"] == "nsd"
-        else f"{DATA}/raw/{wildcards.benchmark}"
-    )
-
-
-def prepare_options(wildcards):
-    settings = config["benchmarks"][wildcards.benchmark]
-    return options(
-        **{
-            key: value
-            for key, value in settings.items()
-            if key not in ("source", "path")
-        }
-    )
-
 
 rule make_mini:
     output:

@@ -11,7 +11,7 @@ rule report:
     resources:
         mem_mb=1000,
     params:
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output[0]).parent,
         config=json.dumps(config),
         version=versions.REPORT,
     shell:

@@ -1,0 +1,219 @@
+"""The whole offline default through Snakemake, what it must show, and what reruns when something changes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepjuice import FeatureStore, ScoreSettings, score_model
+from deepjuice.results import read_scores
+from juicyfruits import Benchmark
+
+REPOSITORY = Path(__file__).parents[1]
+TRAINED, UNTRAINED = "efficientnet_lite0_imagenet1k", "efficientnet_lite0_random"
+
+pytestmark = pytest.mark.slow
+
+
+def snakemake(workdir, *words, ok=True):
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "Snakefile", *words]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=workdir,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, text[-4000:]
+    return text
+
+
+def planned(workdir, *words):
+    """Job counts by rule of a dry run, without `all`."""
+    text = snakemake(workdir, "--dry-run", *words)
+    if "Nothing to be done" in text:
+        return {}
+    table = re.search(r"^job +count\n-[- ]+\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE).group(1)
+    counts = {name: int(count) for name, count in (line.split() for line in table.splitlines())}
+    return {name: count for name, count in counts.items() if name not in ("all", "total")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder in which the default job has run, and what it printed."""
+    workdir = tmp_path_factory.mktemp("run")
+    shutil.copytree(REPOSITORY / "config", workdir / "config")
+    return workdir, snakemake(workdir)
+
+
+@pytest.fixture(scope="module")
+def tidy(run):
+    return pd.read_parquet(run[0] / "results/nsd_mini/scores.parquet")
+
+
+@pytest.fixture(scope="module")
+def best(run):
+    table = pd.read_csv(run[0] / "results/nsd_mini/best_layers.csv")
+    return table.set_index(["model_uid", "metric", "region", "subj_id"]).sort_index()
+
+
+SUBJECTS = ["subj01", "subj02"]
+
+
+def test_it_ends_with_where_everything_is_and_the_three_best_layers(run):
+    workdir, text = run
+    tail = text[text.index("nsd_mini: 2 models") :]
+    for name in ("scores.parquet", "best_layers.csv", "scores.nc", "report.html"):
+        path = re.search(rf"\S*{name}", tail).group()
+        assert (workdir / path).is_file()
+    assert len(re.findall(r"^    [123]\. ", tail, re.MULTILINE)) == 3
+    assert "img/s" in text and "map/s" in text or "s/map" in text  # progress was shown
+    page = (workdir / "results/report.html").read_text()
+    assert TRAINED in page and "<svg" in page and "<script" not in page
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("metric", ["eReg", "eRSA"])
+def test_the_best_layer_for_evc_lies_earlier_than_that_for_otc(best, metric, subject):
+    evc, otc = (best.loc[(TRAINED, metric, region, subject)] for region in ("EVC", "OTC"))
+    assert evc["model_layer_index"] < otc["model_layer_index"]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("metric", ["eReg", "cRSA", "eRSA"])
+def test_the_trained_network_beats_its_untrained_twin_in_otc(best, metric, subject):
+    trained, untrained = (best.loc[(model, metric, "OTC", subject), "score_test"] for model in (TRAINED, UNTRAINED))
+    assert trained > untrained + 0.1
+
+
+def test_mean_scores_stay_below_the_true_ceiling(run, tidy):
+    """The ceiling of the table is the true one: the ncsnr that the voxels' noise was drawn with."""
+    encoding = tidy[(tidy["metric"] == "eReg") & (tidy["cv_split"] == "test")]
+    assert encoding["ceiling"].notna().all() and (encoding["ceiling"] < 1).all()
+    assert (encoding["score"] < encoding["ceiling"]).all()
+    assert set(encoding["region"]) >= {"EVC", "OTC", "V1", "hV4", "FFA", "PPA"}
+
+
+def test_a_permuted_benchmark_scores_zero_on_test_and_below_on_train(run):
+    """Leave-one-out predictions of noise correlate negatively with it: each is near the mean of the others."""
+    workdir, _ = run
+    store = FeatureStore(workdir / f"results/nsd_mini/features/{TRAINED}.zarr")
+    store.maps = store.maps[:: len(store.maps) // 4]
+    rng, test, train = np.random.default_rng(0), [], []
+    for _ in range(8):
+        benchmark = Benchmark(workdir / "data/nsd_mini").select(rois=["EVC", "OTC"])
+        benchmark.responses = np.asarray(benchmark.responses)[:, rng.permutation(len(benchmark.image_paths))]
+        table = score_model(store, benchmark, ScoreSettings(metrics=("eReg",)), "cpu", progress=False)
+        mean = table["score"].sel(metric="eReg").mean(["layer", "region", "subject"])
+        test.append(mean.sel(split="test").item())
+        train.append(mean.sel(split="train").item())
+    error = np.std(test, ddof=1) / np.sqrt(len(test))
+    assert abs(np.mean(test)) < 3 * error < 0.06
+    assert np.mean(train) < 0
+
+
+def test_every_map_is_there_with_its_voxels(run):
+    workdir, _ = run
+    scores = read_scores(workdir / f"results/nsd_mini/scores/{TRAINED}.nc")
+    assert scores.sizes["layer"] == 159 and scores.sizes["neuroid"] > 400
+    assert scores["encoding"].sel(split=["train", "test"]).notnull().all()
+    assert scores["ci_low"].isnull().all()
+    memory = pd.read_csv(workdir / f"logs/extract/nsd_mini/{TRAINED}.tsv", sep="\t")["max_rss"].item()
+    assert memory < 4096  # MB
+
+
+def test_a_second_run_does_nothing(run):
+    assert planned(run[0]) == {}
+
+
+def test_another_alpha_grid_refits_without_extracting(run):
+    assert planned(run[0], "--config", "score={alphas: [1, 100]}") == {"score": 2, "aggregate": 1, "report": 1}
+
+
+def test_what_changes_no_number_reruns_no_stage(run):
+    plan = planned(run[0], "--config", "extract={batch_size: 7, memory_limit: 2GB}", "device=cpu")
+    assert plan in ({}, {"report": 1})  # the report shows the configuration
+
+
+def test_other_features_extract_again(run):
+    plan = planned(run[0], "--config", "extract={eps: 0.2}")
+    assert plan == {"extract": 2, "score": 2, "aggregate": 1, "report": 1}
+
+
+def test_a_third_model_computes_that_model_only(run):
+    workdir, _ = run
+    models = f'models=["{TRAINED}", "{UNTRAINED}", "torchvision_alexnet_random"]'
+    assert planned(workdir, "--config", models) == {"extract": 1, "score": 1, "aggregate": 1, "report": 1}
+    before = (workdir / f"results/nsd_mini/scores/{TRAINED}.nc").stat().st_mtime_ns
+    snakemake(workdir, "--config", models)
+    assert (workdir / f"results/nsd_mini/scores/{TRAINED}.nc").stat().st_mtime_ns == before
+    table = pd.read_parquet(workdir / "results/nsd_mini/scores.parquet")
+    assert table["model_uid"].nunique() == 3
+    assert planned(workdir, "--config", models) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["modells=[a]"], "did you mean 'models'"),
+        (["score={alpha: [1]}"], "score: .*'alpha' was unexpected.*did you mean 'alphas'"),
+        (["score={metrics: [eRag]}"], "'eRag' is not one of"),
+        (["benchmarks={own: {source: nsd}}"], "benchmarks: own: 'path' is a required property"),
+        (["benchmarks={own: {source: folder, rois: [V1]}}"], "benchmarks: own: 'rois' is not one of"),
+        (["extract={batch_size: 0}"], "extract: batch_size: "),
+    ],
+)
+def test_a_wrong_key_is_named(run, words, message):
+    assert re.search(message, snakemake(run[0], "--dry-run", "--config", *words, ok=False))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (['models=["efficientnet_lite0"]'], "did you mean 'efficientnet_lite0_imagenet1k'"),
+        (['models=["torchvision_alexnet_random"]', "extract={memory_limit: 1MB, eps: 0.3}"], "memory limit 1.00 MB"),
+        (["score={rois: [FFFA]}"], "no ROI 'FFFA'.*did you mean 'FFA'"),
+    ],
+)
+def test_a_failing_job_says_why_and_leaves_nothing_half_written(run, words, message):
+    workdir, _ = run
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "results").glob("*/*.*")}
+    assert re.search(message, snakemake(workdir, "--config", *words, ok=False))
+    assert not list((workdir / "results/nsd_mini/features").glob("*.partial"))
+    assert not list((workdir / "results").rglob("*.tmp"))
+    assert {path: path.stat().st_mtime_ns for path in (workdir / "results").glob("*/*.*")} == before
+
+
+def test_your_own_folder_is_a_benchmark(run, tmp_path):
+    """The miniature itself, brought as a folder; RDMs only, so that it is quick."""
+    workdir, _ = run
+    mini = Benchmark(workdir / "data/nsd_mini")
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    folder = tmp_path / "brought"
+    (folder / "images").mkdir(parents=True)
+    stimuli = mini.stimulus_data.head(20).copy()
+    for path in stimuli["image_path"]:
+        shutil.copy(path, folder / "images")
+    stimuli["image_path"] = [f"images/{Path(path).name}" for path in stimuli["image_path"]]
+    stimuli[["stimulus_id", "image_path"]].to_csv(folder / "stimuli.csv", index=False)
+    np.savez(folder / "rdms.npz", IT__m1=1 - np.corrcoef(mini.response_data.to_numpy().T[:20]))
+    config = tmp_path / "own.yaml"
+    own = {"nsd_mini": None, "own": {"source": "folder", "path": "brought"}}
+    config.write_text(json.dumps({"benchmarks": own, "models": ["torchvision_alexnet_random"]}))
+    text = snakemake(tmp_path, "--configfile", config)
+    assert "own: 1 model, 18 layers" in text
+    assert planned(tmp_path, "--configfile", config) == {}
+    shutil.copy(stimuli_path := folder / "stimuli.csv", tmp_path / "copy.csv")
+    os.utime(stimuli_path)
+    assert planned(tmp_path, "--configfile", config)["extract"] == 1
