@@ -224,6 +224,18 @@ def test_nothing_invalid_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_a_benchmark_is_replaced(own_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    stimuli = pd.DataFrame({"stimulus_id": ["a", "b"]})
+    images = [np.zeros((4, 4, 3), np.uint8)] * 2
+    for folder, message in ((tmp_path / "mine", "will not be replaced"), (tmp_path / "mine/thesis.txt", "is a file")):
+        with pytest.raises(InputError, match=message):
+            write_benchmark(folder, stimuli, images, rdms={"IT": {"m1": np.eye(2)}})
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
+    assert write_benchmark(own_folder, stimuli, images, rdms={"IT": {"m1": np.eye(2)}}).kind == "rdms"
+
+
 def test_nsd_benchmark_prints_four_lines(mini_folder, monkeypatch, capsys):
     monkeypatch.setenv("JUICYFRUITS_DATA", str(mini_folder.parent))
     with pytest.warns(UserWarning, match="synthetic miniature"):
