@@ -67,7 +67,7 @@ def make_mini(
 
     Beside the release's folders stand `truth.npz` (for each subject: SUBJECT_signal, float32 (voxel, picture);
     SUBJECT_neuroid_id; SUBJECT_ncsnr; SUBJECT_nsd_id; SUBJECT_flat) and `truth_factors.csv` (a row a picture: what was
-    drawn). The same seed gives the same bytes. The default takes about 10 seconds and 200 MB.
+    drawn). The same seed gives the same bytes. The default takes about 20 seconds and 150 MB.
 
     Raises `InputError` if `out` holds anything but an earlier miniature.
     """
