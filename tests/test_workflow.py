@@ -78,7 +78,7 @@ def test_it_ends_with_where_everything_is_and_the_three_best_layers(run):
         path = re.search(rf"\S*{name}", tail).group()
         assert (workdir / path).is_file()
     assert len(re.findall(r"^    [123]\. ", tail, re.MULTILINE)) == 3
-    assert "img/s" in text and "map/s" in text or "s/map" in text  # progress was shown
+    assert ("img/s" in text and "map/s" in text) or "s/map" in text  # progress was shown
     page = (workdir / "results/report.html").read_text()
     assert TRAINED in page and "<svg" in page and "<script" not in page
 
