@@ -269,7 +269,7 @@ def _attributes(
     return {
         "model_uid": header.model_uid,
         "benchmark": benchmark.name,
-        "title": f"{header.model_uid} on {benchmark.name}",
+        "title": str(benchmark.info.get("title", benchmark.name)),
         "deepjuice_version": versions.__version__,
         "torch_version": str(torch.__version__),
         "stage_extract": header.stage_version,

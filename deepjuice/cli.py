@@ -53,7 +53,7 @@ def extract(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
         batch_size=args.batch_size,
-        memory_limit=args.memory_limit,
+        memory_limit=args.memory_limit or None,
         num_workers=args.workers,
     )
     print(store, file=sys.stderr)
