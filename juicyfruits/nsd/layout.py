@@ -30,6 +30,9 @@ EXPDESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 """`masterordering` (1 x trials, 1-based into the subject's own pictures), `subjectim` (subjects x pictures, 1-based
 ids of the 73,000), `sharedix` (1 x 1000, 1-based ids of the 73,000) [manual, "Experiments"]."""
 
+TRUTH = "truth.npz"
+"""Not of the release: what `juicyfruits make-mini` writes beside its layout, by which a synthetic brain is known."""
+
 STREAMS = {
     1: "early",
     2: "midventral",

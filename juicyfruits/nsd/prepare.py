@@ -86,7 +86,7 @@ def prepare_nsd(
         responses=stack(responses),
         info={
             "name": name or out.resolve().name,
-            "title": "Natural Scenes Dataset (or data in its layout), prepared by juicyfruits",
+            "title": title(source),
             "dataset": "nsd",
             "image_set": image_set,
             "voxel_set": list(rois or layout.VOXEL_SETS),
@@ -196,3 +196,9 @@ def stack(responses: list[np.ndarray]) -> np.ndarray:
         joined[row : row + len(values), :, : values.shape[2]] = values
         row += len(values)
     return joined
+
+
+def title(source: Path) -> str:
+    """Name the data set in a folder of NSD's layout: real, or the miniature, which brings its own truth along."""
+    synthetic = (source / layout.TRUTH).exists()
+    return "Synthetic miniature brain, in NSD's layout" if synthetic else "Natural Scenes Dataset"

@@ -72,7 +72,7 @@ def make_mini(
     Raises `InputError` if `out` holds anything but an earlier miniature.
     """
     out = Path(out)
-    check_replaceable(out, "truth.npz")
+    check_replaceable(out, layout.TRUTH)
     if min(n_shared, n_subjects, n_repeats, n_sessions) < 1 or n_unique < 0 or min(volume) < 6:
         raise InputError(
             "a miniature needs at least one picture, subject, repeat and session, and a volume of 6 x 6 x 6"
@@ -105,7 +105,7 @@ def make_mini(
                 f"{subject}_flat": ids[flat],
             }
         factors.rename_axis("nsd_id").to_csv(root / "truth_factors.csv")
-        np.savez(root / "truth.npz", **truth)
+        np.savez(root / layout.TRUTH, **truth)
     return out
 
 
