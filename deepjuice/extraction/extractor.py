@@ -234,34 +234,35 @@ def _collect(
     progress: bool,
 ) -> FeatureMaps | list[FeatureMaps] | BatchedFeatureMaps:
     """Run the model over all batches and copy the chosen maps out of each event, before anything overwrites them."""
-    wanted = [record.uid for record in records]
-    aliases = {record.uid: record.alias_of for record in records if record.alias_of in wanted}
-    joined = FeatureMaps(aliases=aliases)
+    wanted = {record.uid: record.alias_of for record in records}
+    aliases = {uid: first for uid, first in wanted.items() if first in wanted}
+    joined: dict[str, torch.Tensor] = {}
+    current: dict[str, torch.Tensor] = {}
     batches: list[FeatureMaps] = []
-    batch_maps: dict[str, torch.Tensor] = {}
 
     def copy(event: Event) -> None:
         for uid, tensor in tensors_in(event.call.uid, event.output):
-            if uid in wanted_set:
-                tensor = tensor.detach().flatten(1) if flatten else tensor.detach()
-                if batch_strategy == "join":
-                    if uid not in joined:
-                        shape = (inputs.n_inputs, *tensor.shape[1:])
-                        joined[uid] = torch.empty(shape, dtype=tensor.dtype, device=output_device)
-                    _check_shape(uid, joined[uid], tensor, event.rows)
-                    joined[uid][event.rows] = tensor.to(output_device)
-                else:
-                    batch_maps[uid] = tensor.to(output_device, copy=True)
+            if uid not in wanted:
+                continue
+            tensor = tensor.detach().flatten(1) if flatten else tensor.detach()
+            if batch_strategy != "join":
+                current[uid] = tensor.to(output_device, copy=True)
+                continue
+            if uid not in joined:
+                shape = (inputs.n_inputs, *tensor.shape[1:])
+                joined[uid] = torch.empty(shape, dtype=tensor.dtype, device=output_device)
+            _check_shape(uid, joined[uid], tensor, event.rows)
+            joined[uid][event.rows] = tensor.to(output_device)
 
-    wanted_set, row = set(wanted), 0
+    row = 0
+    bar = tqdm(inputs, "Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
     with evaluating(model), Tracer(model, copy) as tracer:
-        bar = tqdm(inputs, "Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
         for batch in bar:
             tracer(batch.to(device), start_row=row)
             row += len(batch)
             if batch_strategy != "join":
-                batches.append(FeatureMaps({uid: batch_maps[uid] for uid in wanted}, aliases))
-                batch_maps.clear()
+                batches.append(FeatureMaps({uid: current[uid] for uid in wanted}, aliases))
+                current.clear()
     if batch_strategy == "join":
         return FeatureMaps({uid: joined[uid] for uid in wanted}, aliases)
     return batches if batch_strategy == "list" else BatchedFeatureMaps(batches, progress)

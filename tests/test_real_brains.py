@@ -1,0 +1,95 @@
+"""Public recordings through the bring-your-own layout. They are not part of the repository: looked for in
+DEEPJUICE_REAL_BRAINS, else in ../shared/data, and skipped where neither is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepjuice import ScoreSettings, extract_features, get_deepjuice_model, score_model
+from juicyfruits import Benchmark
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCE = Path(os.environ.get("DEEPJUICE_REAL_BRAINS", REPOSITORY.parent / "shared" / "data"))
+TRAINED, UNTRAINED = "efficientnet_lite0_imagenet1k", "efficientnet_lite0_random"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (SOURCE / "v4/210325").is_dir() or not (SOURCE / "k92").is_dir(),
+        reason=f"no recordings in {SOURCE}; examples/real_brains.py says where they are published",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("real")
+    command = [sys.executable, REPOSITORY / "examples" / "real_brains.py", SOURCE, out]
+    subprocess.run([str(word) for word in command], check=True, timeout=300, capture_output=True)
+    return out
+
+
+def scores(folder, name, model_uid, metrics=("eReg", "cRSA")):
+    """Score every map of a model, and show with it the stage of the network that each map belongs to."""
+    benchmark = Benchmark(folder / name)
+    model, preprocess = get_deepjuice_model(model_uid)
+    out = folder / "features" / name / f"{model_uid}.zarr"
+    options = {"model_uid": model_uid, "stimulus_digest": benchmark.stimulus_digest, "batch_size": 32}
+    store = extract_features(model, preprocess, benchmark.image_paths, out, device="cpu", progress=False, **options)
+    settings = ScoreSettings(metrics=metrics, rdm_comparison="spearman")
+    return benchmark, store, score_model(store, benchmark, settings, "cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def v4(folder):
+    return {model: scores(folder, "v4_210325", model, ("eReg",)) for model in (TRAINED, UNTRAINED)}
+
+
+@pytest.fixture(scope="module")
+def k92(folder):
+    return {
+        model: scores(folder, "k92", model)[2]["score"].sel(metric="cRSA", split="all")
+        for model in (TRAINED, UNTRAINED)
+    }
+
+
+def test_the_trained_network_predicts_v4_neurons_better_in_its_middle(v4):
+    test = {model: table["score"].sel(metric="eReg", split="test").squeeze() for model, (_, _, table) in v4.items()}
+    trained, untrained = test[TRAINED], test[UNTRAINED]
+    assert trained.sizes["layer"] == 159
+    assert trained.max() > untrained.max() + 0.1
+    peak = trained["layer_depth"][int(trained.argmax())].item()
+    assert 0.25 < peak < 0.9
+    assert trained.max() < v4[TRAINED][2]["ceiling"].sel(metric="eReg", split="test").item()
+    assert trained.sel(layer="Conv2dStaticSamePadding-1-1") < trained.max() - 0.15  # the stem
+
+
+def test_shuffled_pictures_predict_nothing(v4):
+    benchmark, store, _ = v4[TRAINED]
+    store.maps = store.maps[100:140:20]
+    rng, means = np.random.default_rng(0), []
+    for _ in range(6):
+        shuffled = Benchmark(benchmark.folder)
+        shuffled.responses = np.asarray(benchmark.responses)[:, rng.permutation(len(benchmark.image_paths))]
+        table = score_model(store, shuffled, ScoreSettings(metrics=("eReg",)), "cpu", progress=False)
+        means.append(table["score"].sel(metric="eReg", split="test").mean().item())
+    assert abs(np.mean(means)) < 3 * np.std(means, ddof=1) / np.sqrt(len(means)) < 0.05
+
+
+def test_human_it_is_matched_late_and_only_by_the_trained_network(k92):
+    human = {model: table.sel(region="IT", subject="human_mean") for model, table in k92.items()}
+    early = human[TRAINED]["layer_depth"] < 0.2
+    assert human[TRAINED].where(early).max() < 0.2
+    assert 0.33 < human[TRAINED].max() < 0.5
+    assert human[TRAINED]["layer_depth"][int(human[TRAINED].argmax())] > 0.6
+    assert human[UNTRAINED].max() < 0.2
+
+
+def test_the_v1_model_is_matched_best_early(k92):
+    v1 = k92[TRAINED].sel(region="V1model", subject="model")
+    assert v1["layer_depth"][int(v1.argmax())] < 0.3
+    assert 0.5 < v1.max() < 0.8
