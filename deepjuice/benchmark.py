@@ -256,7 +256,8 @@ def _warn_of_edges(table: xr.Dataset, settings: ScoreSettings) -> None:
     if lowest or highest:
         log.warning(
             "of %d fits (layers x neuroids) %d (%.1f %%) chose the lowest alpha, %g, and %d (%.1f %%) the highest, %g; "
-            "neuroids without signal belong at the highest, many at the lowest ask for a wider grid (alphas)",
+            "neuroids without signal belong at the highest, those best predicted without a penalty at the lowest; "
+            "if the grid is your own, see that a wider one (alphas) leaves fewer there",
             *(total, lowest, 100 * lowest / total, min(settings.alphas)),
             *(highest, 100 * highest / total, max(settings.alphas)),
         )

@@ -33,14 +33,14 @@ def tidy_scores(folder: Path) -> pd.DataFrame:
         table = to_tidy(scores).assign(model=name)
         places = zip(table["model_layer"], table["model_layer_index"], strict=True)
         tables.append(table.assign(stage=[stage_of(str(paths[layer]), index) for layer, index in places]))
-    return pd.concat(tables)
+    return pd.concat(tables, ignore_index=True)
 
 
 def by_stage(tidy: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return the score of each stage's last map, a column for every combination of `columns`."""
     order = list(dict.fromkeys(tidy.sort_values("model_layer_index")["stage"]))
     last = tidy.sort_values("model_layer_index").groupby(["stage", *columns]).tail(1)
-    return last.pivot(index="stage", columns=columns, values="score").loc[order]
+    return last.pivot(index="stage", columns=columns, values="score").loc[order].sort_index(axis=1)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -60,14 +60,16 @@ def main(results: Path) -> None:
         shown = ["model_uid", "metric", "model_layer", "score_train", "score_test", "ceiling"]
         print(best_layers(tidy)[shown].round(3).to_string(index=False))
     tidy = tidy_scores(results / "k92")
-    whole = tidy[tidy["cv_split"] == "all"]
-    whole = whole.assign(brain=whole["region"].where(whole["region"] == "V1model", whole["subj_id"]))
+    tidy = tidy[tidy["cv_split"] == "all"]
+    own = tidy[tidy["subj_id"].str.fullmatch("human[1-4]")]
+    places = ["model", "stage", "model_layer", "model_layer_index"]
+    own = own.groupby(places, as_index=False)["score"].mean().assign(brain="human, own RDMs")
+    names = {"human_mean": "human, mean RDM", "monkey": "monkey", "model": "V1 model"}
+    others = tidy[tidy["subj_id"].isin(names)].assign(brain=tidy["subj_id"].map(names))
+    whole = pd.concat([own, others], ignore_index=True)
     print(f"\n## k92\n\n{markdown(by_stage(whole, ['brain', 'model']))}\n")
-    print(
-        whole.loc[
-            whole.groupby(["model", "brain"])["score"].idxmax(), ["model", "brain", "model_layer", "stage", "score"]
-        ]
-    )
+    best = whole.loc[whole.groupby(["brain", "model"])["score"].idxmax()]
+    print(best[["brain", "model", "model_layer", "stage", "score"]].round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
