@@ -16,6 +16,7 @@ from juicyfruits import prepared
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import digest
 from juicyfruits.ncsnr import BLOCK
+from juicyfruits.pictures import open_rgb
 
 
 def data_folder() -> Path:
@@ -118,7 +119,7 @@ class Benchmark:
         return prepared.stimulus_digest(self.stimulus_data)
 
     def get_stimulus(self, index: int | str | None = None) -> Image.Image:
-        """Return a picture as RGB by its row number or stimulus_id; a random one if `index` is None."""
+        """Return a picture as RGB (see `open_rgb`) by its row number or stimulus_id; a random one for None."""
         if index is None:
             index = int(np.random.default_rng().integers(len(self.stimulus_data)))
         if isinstance(index, str):
@@ -126,12 +127,7 @@ class Benchmark:
             if index not in ids:
                 raise InputError(f"no stimulus {index!r} in {self.name}; {near_names(index, ids)}")
             index = ids.index(index)
-        path = self.image_paths[index]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as SyntaxError
-            raise InputError(f"{path} is no readable picture ({error}); replace it or make it again") from error
+        return open_rgb(self.image_paths[index])
 
     def get_roi_indices(self, row_number: bool = True) -> dict[str, dict[str, np.ndarray]]:
         """Return indices[roi][subject]: row numbers of its neuroids, or their ids; pairs without any are left out."""

@@ -15,11 +15,11 @@ from juicyfruits.synthetic.mini import make_mini
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit status: 0, or 2 with one line on stderr for bad input."""
+    """Run one subcommand and return the exit status: 0, or 2 with one line on stderr for bad input or a full disk."""
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"juicyfruits: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -81,11 +81,12 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    folders = sorted(path.parent for path in data_folder().glob("*/stimuli.csv"))
+    found = (path.parent for path in data_folder().glob("*/stimuli.csv"))
+    folders = sorted(folder for folder in found if not folder.name.startswith("."))  # unfinished or left over
     for folder in folders:
         try:
             summary = repr(Benchmark(folder)).replace("\n", ";").replace(";  ", "; ")
-        except InputError as error:
+        except (InputError, OSError) as error:
             summary = f"not usable: {error}"
         print(f"{folder}: {summary}")
     if not folders:

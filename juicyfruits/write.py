@@ -13,7 +13,7 @@ from PIL import Image
 
 from juicyfruits.benchmark import Benchmark
 from juicyfruits.errors import InputError
-from juicyfruits.files import atomic_path
+from juicyfruits.files import atomic_path, check_replaceable
 from juicyfruits.prepared import RDM_FILE, ROI_PREFIX
 
 
@@ -61,14 +61,6 @@ def write_benchmark(
             np.save(tmp / "responses.npy", np.asarray(responses, dtype=np.float32))
         _write_info(tmp, folder.resolve().name, info or {})
     return Benchmark(folder)
-
-
-def check_replaceable(folder: Path, marker: str) -> None:
-    """Raise `InputError` if `folder` holds anything but an earlier result, known by its file `marker`."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder; choose another place")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).exists():
-        raise InputError(f"{folder} is not empty and has no {marker}, so it will not be replaced; choose another place")
 
 
 def _write_images(folder: Path, stimulus_ids: list[str], images: Iterable[np.ndarray | str | Path]) -> list[str]:

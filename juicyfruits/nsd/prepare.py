@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from juicyfruits.benchmark import Benchmark
 from juicyfruits.errors import InputError, near_names
+from juicyfruits.files import check_replaceable
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.design import Trials, choose_stimuli, read_trials
 from juicyfruits.nsd.files import open_hdf5
 from juicyfruits.nsd.rois import check_roi
 from juicyfruits.nsd.voxels import Voxels, choose_voxels
 from juicyfruits.prepared import ROI_PREFIX
-from juicyfruits.write import check_replaceable, write_benchmark
+from juicyfruits.write import write_benchmark
 
 STAGE_VERSION = 1
 """Raise it when the method changes: prepared benchmarks then have to be made again."""

@@ -14,12 +14,11 @@ from scipy.io import savemat
 from tqdm import tqdm
 
 from juicyfruits.errors import InputError
-from juicyfruits.files import atomic_path
+from juicyfruits.files import atomic_path, check_replaceable
 from juicyfruits.nsd import layout
 from juicyfruits.synthetic.anatomy import Anatomy, make_anatomy
 from juicyfruits.synthetic.brain import add_noise, draw_ncsnr, evc_signals, oriented_energy, otc_signals
 from juicyfruits.synthetic.scenes import make_scenes
-from juicyfruits.write import check_replaceable
 
 STAGE_VERSION = 1
 N_FLAT = 4  # labelled voxels a subject that lose their data in the second session

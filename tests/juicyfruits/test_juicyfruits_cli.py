@@ -1,4 +1,6 @@
+import errno
 import json
+import shutil
 import subprocess
 import sys
 
@@ -31,7 +33,27 @@ def test_check_reads_every_picture(own_folder, capsys):
     picture = own_folder / "images" / "s4.png"
     picture.write_bytes(picture.read_bytes()[:60])
     assert main(["check", str(own_folder)]) == 2
-    assert "s4.png is no readable picture" in capsys.readouterr().err
+    assert "s4.png cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_list_goes_on_after_a_broken_folder_and_skips_hidden_ones(own_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JUICYFRUITS_DATA", str(tmp_path))
+    shutil.copytree(own_folder, tmp_path / ".own.1.tmp")
+    shutil.copytree(own_folder, tmp_path / "broken")
+    (tmp_path / "broken" / "responses.npy").write_text("no array")
+    assert main(["list"]) == 0
+    broken, own = capsys.readouterr().out.splitlines()
+    assert broken.startswith(f"{tmp_path / 'broken'}: not usable: ") and "responses.npy cannot be read" in broken
+    assert own.startswith(f"{own_folder}: Benchmark 'own'")
+
+
+def test_a_full_disk_is_one_line_and_status_2(own_folder, capsys, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", "data/own")
+
+    monkeypatch.setattr("juicyfruits.cli.Benchmark", full)
+    assert main(["check", str(own_folder)]) == 2
+    assert capsys.readouterr().err == "juicyfruits: error: [Errno 28] No space left on device: 'data/own'\n"
 
 
 def tiny(out, options):
