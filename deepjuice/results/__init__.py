@@ -1,7 +1,7 @@
 """Score tables: one xarray schema, a file a model, one table for all (see docs/results-schema.md)."""
 
-from deepjuice.results.cells import existing_cells, measured_pairs
-from deepjuice.results.merge import aggregate, summary_text, write_summary
+from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
+from deepjuice.results.merge import aggregate
 from deepjuice.results.schema import SCHEMA_VERSION, check_scores, read_scores, write_scores
 from deepjuice.results.tidy import (
     BEST_COLUMNS,
@@ -16,6 +16,7 @@ from deepjuice.results.tidy import (
 __all__ = [
     "BEST_COLUMNS",
     "SCHEMA_VERSION",
+    "SPLITS",
     "TIDY_COLUMNS",
     "UndefinedScores",
     "aggregate",
@@ -26,8 +27,6 @@ __all__ = [
     "mean_over_subjects",
     "measured_pairs",
     "read_scores",
-    "summary_text",
     "to_tidy",
     "write_scores",
-    "write_summary",
 ]

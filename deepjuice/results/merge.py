@@ -1,4 +1,4 @@
-"""All models of a benchmark in one table, and a summary for the terminal."""
+"""All models of a benchmark in one table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from deepjuice.results.cells import count_neuroids, measured_pairs
-from deepjuice.results.schema import checked, open_scores, read_scores, write_scores
-from deepjuice.results.tidy import best_layers, mean_over_subjects, to_tidy
+from deepjuice.results.schema import checked, open_scores, write_scores
+from deepjuice.results.summary import summary
+from deepjuice.results.tidy import best_layers, to_tidy
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path, digest
 
@@ -23,12 +23,12 @@ def aggregate(paths: Iterable[str | Path], out_dir: str | Path, report: str | Pa
     """Merge the models' score files of one benchmark into tables under `out_dir`; return {name: path} of what it wrote.
 
     `scores.nc` (all layers of all models, region level only: per-voxel arrays stay in the models' own files),
-    `scores.parquet` (`to_tidy`), `best_layers.csv` (`best_layers`) and `summary.txt` (`summary_text`, which names
+    `scores.parquet` (`to_tidy`), `best_layers.csv` (`best_layers`) and `summary.txt` (`summary`, which names
     `report`, by default `report.html` beside `out_dir`). Files are read one after another, so memory holds the
     per-voxel arrays of one model at most. Everything is computed before the first file is written.
 
     Raises InputError if there is no file, if one is not valid, if two hold the same model, or if one differs from the
-    first in benchmark, metrics, regions, subjects, voxels or ceilings (it says which file and what).
+    first in benchmark, metrics, regions, subjects, data, voxels or ceilings (it says which file and what).
     """
     paths = [Path(p) for p in paths]
     if not paths:
@@ -44,63 +44,9 @@ def aggregate(paths: Iterable[str | Path], out_dir: str | Path, report: str | Pa
     with atomic_path(written["best_layers.csv"]) as tmp:
         best.to_csv(tmp, index=False, float_format="%.6g")
     with atomic_path(written["summary.txt"]) as tmp:
-        lines = [*_benchmark_lines(merged, tidy, out), _report_line(report or out.parent / "report.html")]
-        tmp.write_text("\n".join(lines), encoding="utf-8")
+        text = summary(merged, tidy, out, report or out.parent / "report.html")
+        tmp.write_text(text, encoding="utf-8")
     return written
-
-
-def write_summary(benchmark_dirs: Sequence[str | Path], path: str | Path, report: str | Path) -> Path:
-    """Write `summary_text` to `path`, whole or not at all, and return the path."""
-    path = Path(path)
-    with atomic_path(path) as tmp:
-        tmp.write_text(summary_text(benchmark_dirs, report), encoding="utf-8")
-    return path
-
-
-def summary_text(benchmark_dirs: Sequence[str | Path], report: str | Path) -> str:
-    """Say in a few lines where the tables and the report are, and name the three best layers of each benchmark.
-
-    A model has one layer in a region, chosen by the train score averaged over subjects; the three with the greatest
-    test score (eReg, or cRSA for a benchmark of RDMs) are named.
-
-    Raises InputError if a directory holds no `scores.nc`.
-    """
-    lines = []
-    for directory in map(Path, benchmark_dirs):
-        ds = read_scores(directory / "scores.nc")
-        lines += _benchmark_lines(ds, to_tidy(ds), directory)
-    return "\n".join([*lines, _report_line(report)])
-
-
-def _benchmark_lines(ds: xr.Dataset, tidy: pd.DataFrame, directory: Path) -> list[str]:
-    metric = "eReg" if "eReg" in ds["metric"].values else "cRSA"
-    n_models = ds.sizes["model"]
-    undefined = int(tidy["score"].isna().sum())
-    return [
-        f"{ds.attrs['benchmark']}: {n_models} model{'s' * (n_models != 1)}, {ds.sizes['layer']} layers, "
-        f"{ds.sizes['region']} regions, {ds.sizes['subject']} subjects",
-        f"  tables  {directory / 'scores.parquet'}",
-        f"          {directory / 'best_layers.csv'}",
-        f"          {directory / 'scores.nc'}",
-        f"  best layers ({metric} on test, mean over subjects; chosen on train):",
-        *_top_lines(tidy, metric),
-        *([f"  {undefined} of {len(tidy)} scores are undefined (NaN)"] if undefined else []),
-    ]
-
-
-def _report_line(report: str | Path) -> str:
-    return f"report    {report}\n"
-
-
-def _top_lines(tidy: pd.DataFrame, metric: str, n: int = 3) -> list[str]:
-    best = best_layers(mean_over_subjects(tidy[tidy.metric == metric])).dropna(subset="score_test")
-    best = best.sort_values("score_test", ascending=False, kind="stable").head(n)
-    if best.empty:
-        return ["    none: no test score is defined"]
-    names = [best[c].str.pad(best[c].str.len().max(), side="right") for c in ("model_uid", "model_layer", "region")]
-    ceilings = [f"  (ceiling {c:.3f})" if np.isfinite(c) else "" for c in best["ceiling"]]
-    cells = zip(*names, best["score_test"], ceilings, strict=True)
-    return [f"    {i}. {m}  {x}  {r}  {s:.3f}{c}" for i, (m, x, r, s, c) in enumerate(cells, start=1)]
 
 
 def _merge(paths: Sequence[Path]) -> xr.Dataset:
@@ -138,6 +84,7 @@ def _read_region_level(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
         identity = {
             "benchmark": ds.attrs["benchmark"],
             **{f"{dim}s": ds[dim].values.tolist() for dim in ("metric", "region", "subject")},
+            "benchmark_digest": ds.attrs.get("benchmark_digest"),
             "voxels": None,
         }
         part = ds.drop_vars([n for n, v in ds.variables.items() if "neuroid" in v.dims]).load()
@@ -152,8 +99,14 @@ def _read_region_level(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
 
 def _check_same(path: Path, found: dict[str, object], first: Path, expected: dict[str, object]) -> None:
     for what, value in expected.items():
-        if found[what] != value:
-            raise InputError(f"{path}: {what} {found[what]} differ from {value} in {first}; aggregate them apart.")
+        if found[what] == value or (what == "benchmark_digest" and None in (value, found[what])):
+            continue
+        if what == "benchmark_digest":
+            raise InputError(
+                f"{path}: {what} {found[what]} differs from {value} in {first}, so the data have changed in between; "
+                "score the older of the two again, or run the workflow again."
+            )
+        raise InputError(f"{path}: {what} {found[what]} differ from {value} in {first}; aggregate them apart.")
 
 
 def _shared(attrs: Sequence[dict]) -> dict:

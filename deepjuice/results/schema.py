@@ -18,6 +18,7 @@ from juicyfruits.files import atomic_path
 
 SCHEMA_VERSION = 1
 _CELL = ("metric", "layer", "region", "subject", "split")
+_DAMAGED = (OSError, KeyError, RuntimeError, UnicodeDecodeError)  # what h5py and h5netcdf raise for wrong bytes
 _KINDS = {
     "float32": lambda d: d == np.float32,
     "float": lambda d: d.kind == "f",
@@ -122,13 +123,14 @@ def check_scores(ds: xr.Dataset) -> None:
 def write_scores(ds: xr.Dataset, path: str | Path) -> Path:
     """Check `ds` and write it to `path` as compressed NetCDF4, whole or not at all; return the path.
 
-    The file gains the attribute `schema_version`; `ds` itself is left as it is.
+    The file gains the attribute `schema_version`; `ds` itself is left as it is. How a file that `ds` was read from
+    was packed (`ds[...].encoding`) has no say: text of that file's width would cut longer names short.
 
     Raises InputError if `ds` is not valid (nothing is written) and OSError if the disk refuses.
     """
     check_scores(ds)
     path = Path(path)
-    ds = ds.assign_attrs(schema_version=SCHEMA_VERSION)
+    ds = ds.drop_encoding().assign_attrs(schema_version=SCHEMA_VERSION)
     with atomic_path(path) as tmp:
         ds.to_netcdf(tmp, engine="h5netcdf", format="NETCDF4", encoding=_encoding(ds))
     return path
@@ -160,7 +162,7 @@ def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
                 raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")
             texts = {n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"}  # as before writing
             yield ds.assign(texts)
-    except OSError as error:
+    except _DAMAGED as error:
         raise InputError(f"Score file {path} is no readable NetCDF4 ({error}); delete it, score again.") from error
 
 

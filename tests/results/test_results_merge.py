@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from deepjuice.results import aggregate, best_layers, merge, read_scores, to_tidy, write_scores, write_summary
+from deepjuice.results import aggregate, best_layers, merge, read_scores, to_tidy, write_scores
 from juicyfruits.errors import InputError
 
 
@@ -36,8 +36,6 @@ def test_aggregate_holds_the_layers_of_all_models_and_no_voxels(models, results)
 def test_a_pair_undefined_in_one_model_is_known_by_another(results):
     tidy = pd.read_parquet(results / "rdms" / "scores.parquet")
     assert len(tidy) == (5 + 7) * 4 * 2 * 3 and tidy.score.isna().sum() == 5 * 3
-    text = (results / "rdms" / "summary.txt").read_text()
-    assert "cRSA on test" in text and "15 of 288 scores are undefined" in text
 
 
 def test_one_model_with_one_layer_is_an_aggregate_too(make, build, tmp_path):
@@ -46,26 +44,24 @@ def test_one_model_with_one_layer_is_an_aggregate_too(make, build, tmp_path):
     assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == sorted([*written, "scores"])
 
 
-def test_summary_names_places_and_the_three_best(models, results):
-    text = (results / "toy" / "summary.txt").read_text()
-    for name in ("scores.parquet", "best_layers.csv", "scores.nc"):
-        assert str(results / "toy" / name) in text
-    assert text.endswith(f"report    {results / 'report.html'}\n")
-    tidy = pd.concat([to_tidy(ds) for ds in models])
-    cells = tidy[tidy.metric == "eReg"].groupby(["model_uid", "region", "model_layer", "cv_split"]).score.mean()
-    cells = cells.unstack("cv_split").reset_index()
-    chosen = cells.loc[cells.groupby(["model_uid", "region"]).train.idxmax()].sort_values("test", ascending=False)
-    lines = [line.split() for line in text.splitlines() if line.strip()[:2] in ("1.", "2.", "3.")]
-    expected = chosen.head(3)[["model_uid", "model_layer", "region"]].to_numpy().tolist()
-    assert [line[1:4] for line in lines] == expected
-    assert [float(line[4]) for line in lines] == pytest.approx(chosen.test.head(3).tolist(), abs=5e-4)
-
-
-def test_summary_of_several_benchmarks(results, tmp_path):
-    path = write_summary([results / "toy", results / "rdms"], tmp_path / "summary.txt", "page.html")
-    text = path.read_text()
-    assert text.count("best layers") == 2 and text.count("page.html") == 1
-    assert text.startswith("toy: 3 models, 21 layers, 4 regions, 2 subjects\n")
+@pytest.mark.parametrize("order", [1, -1])
+def test_names_of_every_width_are_kept_whole(make, build, tmp_path, order):
+    """A file's text has the width of its longest name; the merged table must hold the longest of all files."""
+    wide = make("a_model_with_a_long_name", 7)
+    wide["layer"] = [f"AdaptiveAvgPool2d-2-{i}" for i in range(7)]
+    wide["layer_path"] = ("layer", [f"features.blocks.{i}.average_pooling" for i in range(7)])
+    made = [make("m", 3), wide][::order]
+    path = build(made, tmp_path)["scores.nc"]
+    merged = read_scores(path)
+    for ds in made:
+        one = merged.isel(layer=merged["model_uid"].values == ds.attrs["model_uid"])
+        for name in ("layer", "layer_path", "layer_index", "layer_depth", "score", "score_normalized", "n_features"):
+            np.testing.assert_array_equal(one[name].values, ds[name].values)
+    assert merged["model"].values.tolist() == [ds.attrs["model_uid"] for ds in made]
+    by_hand = pd.concat([to_tidy(ds) for ds in made], ignore_index=True)
+    pd.testing.assert_frame_equal(to_tidy(merged), by_hand)
+    again = read_scores(write_scores(merged, tmp_path / "again.nc"))
+    xr.testing.assert_identical(again, merged)
 
 
 DIFFERENT = {
@@ -76,6 +72,22 @@ DIFFERENT = {
     "metrics": lambda make: make("net_b").isel(metric=[0, 1]),
     "ceilings": lambda make: make("net_b").assign(ceiling=make("net_b")["ceiling"] * 0.9),
 }
+
+
+def test_scores_of_older_data_are_refused(make, tmp_path):
+    made = [
+        make(uid).assign_attrs(attrs)
+        for uid, attrs in (
+            ("net_a", {"benchmark_digest": "new"}),
+            ("net_b", {}),
+            ("net_c", {"benchmark_digest": "old"}),
+        )
+    ]
+    paths = [write_scores(ds, tmp_path / f"{ds.attrs['model_uid']}.nc") for ds in made]
+    aggregate(paths[:2], tmp_path / "out")  # a file that does not say is believed
+    with pytest.raises(InputError, match=r"net_c\.nc: benchmark_digest old differs from new in .*net_a\.nc.* again"):
+        aggregate(paths, tmp_path / "toy")
+    assert not (tmp_path / "toy").exists()
 
 
 @pytest.mark.parametrize("what", DIFFERENT)

@@ -126,6 +126,29 @@ def test_unreadable_files_are_told_apart(make, tmp_path):
         read_scores(tmp_path / "old.nc")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5netcdf's, closing what never opened
+def test_a_file_with_flipped_bytes_is_named(make, tmp_path):
+    whole = write_scores(make(), tmp_path / "whole.nc").read_bytes()
+    refused = 0
+    for seed in range(40):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[np.random.default_rng(seed).integers(len(whole), size=10)] ^= 0xFF  # some may lie in unused room
+        (tmp_path / "damaged.nc").write_bytes(damaged.tobytes())
+        try:
+            read_scores(tmp_path / "damaged.nc")
+        except InputError as error:
+            refused += 1
+            assert str(tmp_path / "damaged.nc") in str(error)
+    assert refused > 20
+
+
+def test_names_longer_than_those_of_the_file_read_before_are_written_whole(make, tmp_path):
+    ds = read_scores(write_scores(make(), tmp_path / "short.nc"))
+    longer = [f"{uid}-with-a-longer-name" for uid in ds["layer"].values]
+    ds["layer"] = ("layer", longer, ds["layer"].attrs, ds["layer"].encoding)
+    assert read_scores(write_scores(ds, tmp_path / "long.nc"))["layer"].values.tolist() == longer
+
+
 def test_a_failing_write_leaves_what_was_there(make, tmp_path, monkeypatch):
     path = write_scores(make(), tmp_path / "a.nc")
     before = path.read_bytes()
