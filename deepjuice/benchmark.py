@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from deepjuice import versions
 from deepjuice.alignment import (
+    COMPARISONS,
     DEFAULT_ALPHAS,
     compare_pairs,
     compute_rdm,
@@ -65,6 +66,15 @@ class ScoreSettings:
         for metric in self.metrics:
             if metric not in METRICS:
                 raise InputError(f"metric {metric!r} is unknown; {near_names(metric, METRICS)}")
+        if self.rdm_comparison not in COMPARISONS:
+            hint = near_names(self.rdm_comparison, COMPARISONS)
+            raise InputError(f"RDM comparison {self.rdm_comparison!r} is unknown; {hint}")
+        if not self.alphas or not all(0 < alpha < float("inf") for alpha in self.alphas):
+            raise InputError(f"alphas {self.alphas}: expected positive numbers; leave them out for the default grid.")
+        for name in ("metrics", "alphas", "rois"):
+            values = getattr(self, name) or ()
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} {values}: expected every one once; leave out the repeated.")
 
 
 def score_model(
@@ -139,6 +149,7 @@ class _Brain:
         self.rows = {split: torch.from_numpy(index).to(device) for split, index in rows.items()}
         if self.has_responses:
             self.Y = torch.tensor(benchmark.response_data.to_numpy().T, device=device)
+            self._check_vary()
             self.cells = {
                 (roi, subject): torch.from_numpy(index).to(device)
                 for roi, by_subject in benchmark.get_roi_indices().items()
@@ -151,6 +162,17 @@ class _Brain:
         self.pairs = {split: self.among(torch.stack(rdms), split) for split in self.rows}
         self._regions = [benchmark.rois.index(region) for region, _ in self.cells]
         self._subjects = [benchmark.subjects.index(subject) for _, subject in self.cells]
+
+    def _check_vary(self) -> None:
+        """A neuroid that answers all train or all test stimuli alike has no score, and would leave its regions none."""
+        for split in ("train", "test"):
+            Y = self.Y[self.rows[split]]
+            flat = self.benchmark.metadata.index[(Y[0] == Y).all(dim=0).cpu().numpy()]
+            if len(flat):
+                raise InputError(
+                    f"benchmark {self.benchmark.name!r}: {len(flat)} neuroids answer all {split} stimuli alike and "
+                    f"have no score there: {', '.join(map(str, flat[:3]))}; leave them out of the benchmark."
+                )
 
     def among(self, rdm: Tensor, split: str) -> Tensor:
         """Return the pairs of a split's stimuli in an RDM (n, n) or a stack (k, n, n)."""

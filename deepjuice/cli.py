@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from deepjuice.versions import __version__
 from juicyfruits.errors import InputError
 
 # Stages import what they need when they run, so that `deepjuice --help` and errors of usage come at once.
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         args.run(args)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -87,13 +88,18 @@ def report(args: argparse.Namespace) -> None:
     """Write the HTML report of a results folder."""
     from deepjuice.report import write_report
 
-    write_report(args.results, args.out, json.loads(args.config))
+    try:
+        config = json.loads(args.config)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--config: expected JSON, got {args.config[:40]!r} ({error}).") from None
+    write_report(args.results, args.out, config)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="deepjuice", description="Which layer of which network predicts which region of visual cortex?"
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(run) -> argparse.ArgumentParser:

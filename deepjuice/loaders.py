@@ -58,8 +58,10 @@ def get_data_loader(
     Raises:
         InputError: when there are no paths; on iteration, naming the file that cannot be read.
     """
-    if len(paths) == 0:
-        raise InputError("picture paths: expected at least one, got none; check the benchmark's image_paths.")
+    if isinstance(paths, (str, Path)) or len(paths) == 0:
+        raise InputError(f"picture paths: expected a list of at least one, got {paths!r}; check image_paths.")
+    if batch_size < 1 or (num_workers or 0) < 0:
+        raise InputError(f"batch_size={batch_size}, num_workers={num_workers}: expected at least 1 and 0.")
     if num_workers is None:
         num_workers = min(8, max(0, (os.cpu_count() or 1) - 2))
     return DataLoader(
@@ -67,4 +69,16 @@ def get_data_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=_same_size,
     )
+
+
+def _same_size(pictures: list[torch.Tensor]) -> torch.Tensor:
+    """Make a batch; pictures that this model's preprocessing leaves at different sizes cannot be one."""
+    shapes = {tuple(picture.shape) for picture in pictures}
+    if len(shapes) > 1:
+        raise InputError(
+            f"pictures: expected one size after preprocessing, got {' and '.join(map(str, sorted(shapes)))}; this "
+            "model's preprocessing does not resize, so bring pictures of one size."
+        )
+    return torch.stack(pictures)

@@ -19,7 +19,7 @@ def parse_bytes(size: str | int | float) -> int:
     >>> parse_bytes("1.5KB"), parse_bytes(10)
     (1536, 10)
     """
-    if isinstance(size, (int, float)) and not isinstance(size, bool) and size > 0:
+    if isinstance(size, (int, float)) and not isinstance(size, bool) and 0 < size < float("inf"):
         return int(size)
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)I?B?\s*", str(size).upper())
     if not match or float(match[1]) == 0:

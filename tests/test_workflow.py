@@ -129,7 +129,7 @@ def test_every_map_is_there_with_its_voxels(run):
     assert scores.sizes["layer"] == 159 and scores.sizes["neuroid"] > 400
     assert scores["encoding"].sel(split=["train", "test"]).notnull().all()
     assert scores["ci_low"].isnull().all()
-    memory = pd.read_csv(workdir / f"logs/extract/nsd_mini/{TRAINED}.tsv", sep="\t")["max_rss"].item()
+    memory = pd.read_csv(workdir / f"results/logs/extract/nsd_mini/{TRAINED}.tsv", sep="\t")["max_rss"].item()
     assert memory < 4096  # MB
 
 

@@ -2,6 +2,7 @@
 
 from deepjuice.alignment.ceilings import noise_ceiling_r
 from deepjuice.alignment.rdm import (
+    COMPARISONS,
     compare_pairs,
     compare_rdm_to_many,
     compare_rdms,
@@ -33,6 +34,7 @@ from deepjuice.alignment.scores import (
 )
 
 __all__ = [
+    "COMPARISONS",
     "DEFAULT_ALPHAS",
     "AlphaSelection",
     "RidgeDecomposition",

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from deepjuice.devices import get_device, get_device_name
 from deepjuice.extraction.feature_maps import BatchedFeatureMaps, FeatureMaps
-from deepjuice.extraction.inputs import Inputs
+from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
 from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total
 from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
@@ -128,7 +128,7 @@ class FeatureExtractor:
         """Change settings from the next iteration on: batch_strategy, flatten, keep, skip, remove_duplicates,
         memory_limit (or max_memory_limit)."""
         if "max_memory_limit" in settings:
-            settings["memory_limit"] = settings.pop("max_memory_limit")
+            settings = {"memory_limit": settings.pop("max_memory_limit"), **settings}
         for name in settings:
             if name not in self._settings:
                 raise InputError(f"setting {name!r} of FeatureExtractor: {near_names(name, self._settings)}")
@@ -186,7 +186,7 @@ def _sample(
     if report:  # the wording is what users' notebooks and logs show
         names = f"{get_device_name(device)} to {get_device_name(output_device)}"
         print(f"Extracting sample feature_maps with torchinfo ({names})")
-    return inspect_maps(model.to(device), inputs.sample.to(device))
+    return inspect_maps(model, to_model(inputs.sample, model.to(device), device))
 
 
 def _choose(
@@ -194,13 +194,18 @@ def _choose(
 ) -> list[MapRecord]:
     """Return the records to keep; a uid that is asked for by name is kept even if it is a duplicate."""
     known = [record.uid for record in inspection.records]
+    if isinstance(keep, str) or isinstance(skip, str):
+        raise InputError(f"keep and skip: expected lists of uids, got the text {keep or skip!r}; put it into a list.")
     for uid in [*(keep or ()), *(skip or ())]:
         if uid in inspection.refused:
             raise InputError(f"feature map {uid!r} cannot be kept: {inspection.refused[uid]}.")
         if uid not in known:
             raise InputError(f"feature map {uid!r} is not one of this model's {len(known)}: {near_names(uid, known)}")
     records = inspection.distinct if remove_duplicates and keep is None else inspection.records
-    return [r for r in records if (keep is None or r.uid in keep) and r.uid not in (skip or ())]
+    chosen = [r for r in records if (keep is None or r.uid in keep) and r.uid not in (skip or ())]
+    if not chosen:
+        raise InputError(f"keep and skip leave none of the {len(known)} feature maps; keep at least one.")
+    return chosen
 
 
 def _group(records: list[MapRecord], n_inputs: int, limit: int) -> list[list[MapRecord]]:
@@ -258,7 +263,7 @@ def _collect(
     bar = tqdm(inputs, "Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
     with evaluating(model), Tracer(model, copy) as tracer:
         for batch in bar:
-            tracer(batch.to(device), start_row=row)
+            tracer(to_model(batch, model, device), start_row=row)
             row += len(batch)
             if batch_strategy != "join":
                 batches.append(FeatureMaps({uid: current[uid] for uid in wanted}, aliases))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from juicyfruits.errors import InputError
 
@@ -30,10 +31,7 @@ class Inputs:
         if isinstance(inputs, torch.Tensor):
             inputs = [inputs]
         if isinstance(inputs, DataLoader):
-            dataset = inputs.dataset
-            collate = inputs.collate_fn or default_collate
-            sample = first_tensor(collate([dataset[i] for i in range(min(SAMPLE_SIZE, len(dataset)))]))
-            return cls(inputs, len(inputs), len(dataset), sample)
+            return cls._of_loader(inputs)
         if isinstance(inputs, (list, tuple)) and inputs:
             sizes = [len(first_tensor(batch)) for batch in inputs]
             return cls(inputs, len(inputs), sum(sizes), first_tensor(inputs[0])[:SAMPLE_SIZE])
@@ -42,9 +40,40 @@ class Inputs:
             "tensors; get_data_loader(paths, preprocess) makes a loader."
         )
 
+    @classmethod
+    def _of_loader(cls, loader: DataLoader) -> Inputs:
+        try:
+            n_inputs = len(loader.sampler)
+        except TypeError:
+            raise InputError(
+                "a DataLoader over an IterableDataset: expected one whose number of inputs is known; give a list of "
+                "its batches, or a dataset with a length."
+            ) from None
+        if loader.drop_last:
+            n_inputs = len(loader) * loader.batch_size
+        if isinstance(loader.sampler, SequentialSampler):  # a few inputs are quicker to load than a whole batch
+            first = loader.collate_fn([loader.dataset[i] for i in range(min(SAMPLE_SIZE, n_inputs))])
+        else:
+            first = next(iter(loader))
+        return cls(loader, len(loader), n_inputs, first_tensor(first)[:SAMPLE_SIZE])
+
     def __iter__(self) -> Iterator[torch.Tensor]:
+        seen = 0
         for batch in self.batches:
-            yield first_tensor(batch)
+            tensor = first_tensor(batch)
+            seen += len(tensor)
+            yield tensor
+        if seen != self.n_inputs:
+            raise InputError(f"the loader was to give {self.n_inputs} inputs, got {seen}; give a list of its batches.")
+
+
+def to_model(batch: torch.Tensor, model: nn.Module, device: torch.device) -> torch.Tensor:
+    """Return a copy of a batch on the model's device and, for floating inputs, in the precision of its weights.
+
+    A copy, since a network whose first layer works in place would otherwise change the caller's inputs.
+    """
+    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), batch.dtype)
+    return batch.to(device, weights if batch.is_floating_point() else batch.dtype, copy=True)
 
 
 def first_tensor(batch: object) -> torch.Tensor:

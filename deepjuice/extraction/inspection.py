@@ -24,6 +24,7 @@ class MapRecord:
         index: position among all maps, in the order in which calls begin (containers before what they contain).
         order: position among all maps, in the order in which calls complete: the order of the computation.
         shape: shape of one input's map, without the batch dimension.
+        itemsize: bytes a value, in the model's own precision.
         alias_of: uid of the first map to complete with the same values, `None` for a distinct map.
     """
 
@@ -35,6 +36,7 @@ class MapRecord:
     index: int
     order: int
     shape: tuple[int, ...]
+    itemsize: int = 4
     alias_of: str | None = None
 
     @property
@@ -44,8 +46,8 @@ class MapRecord:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of one input's map in float32."""
-        return 4 * self.n_features
+        """Bytes of one input's map, as the model makes it."""
+        return self.itemsize * self.n_features
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
                     index=-1,  # known when all calls have begun
                     order=sum(map(len, made.values())),
                     shape=tuple(tensor.shape[1:]),
+                    itemsize=tensor.element_size(),
                     alias_of=None if first == uid else first,
                 )
             )
@@ -130,5 +133,5 @@ def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[int, bytes]:
     """Return the size and a 256-bit hash of the values, equal for equal values (-0.0 counts as 0.0)."""
-    values = (tensor.detach().float() + 0.0).contiguous().cpu().numpy()
+    values = (tensor.detach() + 0.0).contiguous().view(-1).view(torch.uint8).cpu().numpy()
     return tensor.numel(), hashlib.blake2b(values.data, digest_size=32).digest()

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from deepjuice import versions
 from deepjuice.devices import get_device
-from deepjuice.extraction.inputs import SAMPLE_SIZE
+from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.plan import plan_extraction
 from deepjuice.extraction.store import FeatureStore, StoreHeader, StoreWriter
@@ -23,6 +23,7 @@ from deepjuice.memory import available_memory, format_bytes, parse_bytes
 from deepjuice.reduction import ProjectionPool, jl_width
 from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
 from juicyfruits.errors import InputError
+from juicyfruits.files import check_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,15 @@ def extract_features(
 
     Raises:
         InputError: for an unreadable picture, a limit too small for one picture, or a map that holds NaN or infinity;
-            what was written so far stays unfinished, to be resumed.
+            nothing that looks finished is left. What was written is resumed if the same extraction is run again.
     """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed}: expected a whole number from 0 to 2^32 - 1.")
+    check_replaceable(Path(out), "zarr.json")
     device = get_device(device)
     model = model.to(device)
-    loader = get_data_loader(image_paths[:SAMPLE_SIZE], preprocess, SAMPLE_SIZE, num_workers=0)
-    inspection = inspect_maps(model, next(iter(loader)).to(device))
+    inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
+    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
     width = jl_width(len(image_paths), eps)
     header = StoreHeader(
         model_uid=model_uid,
@@ -96,12 +100,14 @@ def extract_features(
     )
     projections = ProjectionPool(width, seed, device)
     ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}
-    writer = StoreWriter(out, header, ones)
-    if writer.rows_done:
-        log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
-    loader = get_data_loader(image_paths[writer.rows_done :], preprocess, plan.batch_size, num_workers)
-    _fill(writer, model, loader, records, projections, device, progress)
-    writer.finish()
+    with StoreWriter(out, header, ones) as writer:
+        left = image_paths[writer.rows_done :]
+        if writer.rows_done:
+            log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
+        if left:
+            loader = get_data_loader(left, preprocess, plan.batch_size, num_workers)
+            _fill(writer, model, loader, records, projections, device, progress)
+        writer.finish()
     return FeatureStore(out)
 
 
@@ -149,7 +155,7 @@ def _fill(
     )
     with bar, evaluating(model), Tracer(model, project) as tracer:
         for batch in loader:
-            tracer(batch.to(device), start_row=row)
+            tracer(to_model(batch, model, device), start_row=row)
             block = {uid: projected[uid].cpu().numpy() for uid in order}
             row_means = torch.stack([means[uid] for uid in order]).cpu().numpy()
             _check_finite(block, row)

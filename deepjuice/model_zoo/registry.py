@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from functools import cache
 
 import pandas as pd
@@ -30,9 +31,17 @@ def get_model_card(model_uid: str) -> ModelCard:
     cards = all_cards()
     if model_uid not in cards:
         raise InputError(
-            f"model {model_uid!r} is not in the registry: {near_names(model_uid, cards)} `deepjuice models` lists all."
+            f"model {model_uid!r} is not in the registry: {_hint(model_uid)} `deepjuice models` lists all."
         )
     return cards[model_uid]
+
+
+def _hint(model_uid: str) -> str:
+    """Look among the architectures first: `alexnt` is nearer to alexnet than to torchvision_alexnet_random."""
+    cards = all_cards()
+    near = get_close_matches(model_uid, {card.architecture for card in cards.values()}, n=1)
+    uids = [uid for uid, card in cards.items() if card.architecture in near]
+    return near_names(near[0], uids) if near else near_names(model_uid, cards)
 
 
 def get_deepjuice_model(model_uid: str, seed: int = 0) -> Loaded:

@@ -75,7 +75,7 @@ def _walk(suffix: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
         yield suffix, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _walk(f"{suffix}.{key}", item)
+            yield from _walk(f"{suffix}.{str(key).replace('/', '_')}", item)
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             yield from _walk(f"{suffix}.{index}", item)

@@ -56,7 +56,7 @@ class Tracer:
     def __enter__(self) -> Tracer:
         for path, module in self.model.named_modules():
             self._handles.append(module.register_forward_pre_hook(self._begin_hook(path)))
-            self._handles.append(module.register_forward_hook(self._end_hook()))
+            self._handles.append(module.register_forward_hook(self._end_hook(path)))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -97,9 +97,12 @@ class Tracer:
 
         return begin
 
-    def _end_hook(self):
+    def _end_hook(self, path: str):
         def end(module: nn.Module, inputs: tuple, output: Any) -> None:
-            self.listener(Event(self._open.pop(), module, inputs, output, self._rows))
+            call = self._open.pop()
+            while call.path != path:  # calls that raised, and whose error the model caught, never complete
+                call = self._open.pop()
+            self.listener(Event(call, module, inputs, output, self._rows))
 
         return end
 

@@ -179,3 +179,58 @@ def test_wrong_arguments_are_told_with_their_remedy(net):
 def test_feature_maps_count_what_they_hold():
     maps = FeatureMaps({"a": torch.zeros(3, 4), "b": torch.zeros(3, 4)}, aliases={"b": "a"})
     assert maps.get_input_size() == 3 and "(1 duplicates)" in repr(maps) and FeatureMaps().get_input_size() == 0
+
+
+class AddsInPlace(nn.Module):
+    def forward(self, x):
+        return x.add_(1)
+
+
+def test_the_callers_inputs_are_never_changed():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(AddsInPlace(), nn.Linear(4, 3)), torch.randn(6, 4)
+    before, expected = x.clone(), net[1](x + 1).detach()
+    extractor = FeatureExtractor(net, x, "cpu", memory_limit=6 * 4 * 4, initial_report=False, progress=False)
+    for _ in range(2):  # several groups, several times
+        maps = {uid: tensor for group in extractor for uid, tensor in group.items()}
+        torch.testing.assert_close(maps["Linear-1-2"], expected)
+    assert len(extractor) > 1 and torch.equal(x, before)
+
+
+def test_loaders_with_samplers_or_a_dropped_last_batch_give_the_rows_they_give():
+    from torch.utils.data import RandomSampler, SubsetRandomSampler, TensorDataset
+
+    x = torch.arange(10.0)[:, None].repeat(1, 3)
+    net, dataset = nn.Sequential(nn.Identity()), TensorDataset(x)
+
+    def rows(**options):
+        loader = DataLoader(dataset, batch_size=4, **options)
+        return get_feature_maps(net, loader, "cpu", remove_duplicates=False, progress=False)["Identity-1-1"][:, 0]
+
+    assert rows(drop_last=True).tolist() == list(range(8))
+    assert sorted(rows(sampler=SubsetRandomSampler([0, 1, 2])).tolist()) == [0, 1, 2]
+    assert len(rows(sampler=RandomSampler(dataset, num_samples=20, replacement=True))) == 20
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(x)
+
+    with pytest.raises(InputError, match="IterableDataset"):
+        get_feature_maps(net, DataLoader(Stream(), batch_size=4), "cpu", progress=False)
+
+
+def test_half_and_double_models_get_inputs_of_their_own_precision():
+    for dtype, itemsize in ((torch.float64, 8), (torch.bfloat16, 2)):
+        net = nn.Sequential(nn.Linear(4, 3)).to(dtype)
+        maps = get_feature_maps(net, torch.randn(5, 4), "cpu", progress=False)
+        assert maps["Linear-1-1"].dtype == dtype
+        assert inspect_maps(net, torch.randn(5, 4, dtype=dtype)).records[0].n_bytes == 3 * itemsize
+
+
+def test_maps_that_differ_in_the_last_bit_are_no_duplicates():
+    class Nudge(nn.Module):
+        def forward(self, x):
+            return x * (1 + 2**-50)
+
+    net = nn.Sequential(nn.Identity(), Nudge()).double()
+    assert len(inspect_maps(net, torch.rand(3, 4, dtype=torch.float64)).distinct) == 2

@@ -194,5 +194,79 @@ def test_unknown_maps_and_wrong_folders_are_refused(store, tmp_path):
     with pytest.raises(InputError, match="found nothing; run deepjuice extract"):
         FeatureStore(tmp_path / "absent.zarr")
     (tmp_path / "empty.zarr").mkdir()
-    with pytest.raises(InputError, match="Zarr group with a header"):
+    with pytest.raises(InputError, match="is damaged: it cannot be read"):
         FeatureStore(tmp_path / "empty.zarr")
+
+
+def test_a_kill_between_the_last_block_and_the_rename_is_survived(net, pictures, store, tmp_path, monkeypatch):
+    def killed(self):
+        raise KeyboardInterrupt
+
+    finish, out = StoreWriter.finish, tmp_path / "late.zarr"
+    monkeypatch.setattr(StoreWriter, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(net, pictures, out)
+    monkeypatch.setattr(StoreWriter, "finish", finish)
+    monkeypatch.setattr("deepjuice.extraction.stage._fill", lambda *a: pytest.fail("extracted again"))
+    assert same_files(run(net, pictures, out).path, store.path)
+
+
+def test_what_is_not_a_store_is_never_replaced(net, pictures, tmp_path):
+    thesis = tmp_path / "folder" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    for out in (thesis.parent, tmp_path / "file"):
+        with pytest.raises(InputError, match="choose another place"):
+            run(net, pictures, out)
+    assert thesis.read_text() == (tmp_path / "file").read_text() == "precious"
+
+
+def test_two_writers_of_one_store_do_not_mix(net, pictures, store, tmp_path):
+    other = store.path.with_name("shared.zarr")
+    ones = {record.uid: store.ones(record.uid) for record in store.maps}
+    with StoreWriter(other, store.header, ones), pytest.raises(InputError, match="another process is writing it"):
+        run(net, pictures, other)
+    assert run(net, pictures, other).digest == store.digest
+    assert not [path for path in other.parent.iterdir() if "lock" in path.name or "partial" in path.name]
+
+
+@pytest.mark.parametrize("damage", ["lost chunk", "flipped bit", "header", "row means", "ones", "zarr.json"])
+def test_a_damaged_store_is_refused(net, pictures, store, tmp_path, damage):
+    broken = shutil.copytree(store.path, tmp_path / "broken.zarr")
+    chunk = next((broken / "features" / "Conv2d-1-1" / "c").rglob("0"))
+    if chunk.is_dir():
+        chunk = next(path for path in chunk.rglob("*") if path.is_file())
+    if damage == "lost chunk":
+        chunk.unlink()
+    elif damage == "flipped bit":
+        data = bytearray(chunk.read_bytes())
+        data[100] ^= 4
+        chunk.write_bytes(data)
+    elif damage == "row means":
+        shutil.rmtree(broken / "row_means" / "c")
+    elif damage == "ones":
+        shutil.rmtree(broken / "ones" / "Conv2d-1-1")
+    elif damage == "header":
+        text = (broken / "zarr.json").read_text()
+        (broken / "zarr.json").write_text(text.replace('"tiny"', '"huge"'))
+    else:
+        (broken / "zarr.json").write_text("[]")
+    with pytest.raises(InputError, match=r"is damaged: .*; delete it and extract again"):
+        opened = FeatureStore(broken)
+        for record in opened.maps:
+            opened[record.uid], opened.ones(record.uid)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"rows_done": 99}'])
+def test_a_damaged_record_of_progress_starts_anew(net, pictures, store, tmp_path, text):
+    partial = shutil.copytree(store.path, tmp_path / "x.zarr.partial")
+    (partial / "progress.json").write_text(text)
+    assert same_files(run(net, pictures, tmp_path / "x.zarr").path, store.path)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"num_workers": -1}, {"seed": -1}, {"seed": 2**40}, {"eps": 0}])
+def test_impossible_settings_are_refused_before_anything_is_written(net, pictures, tmp_path, options):
+    with pytest.raises(InputError):
+        run(net, pictures, tmp_path / "x.zarr", **options)
+    assert not list(tmp_path.iterdir())

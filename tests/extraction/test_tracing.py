@@ -114,3 +114,25 @@ def test_tensors_in_names_every_tensor():
     assert list(tensors_in("A", (one, None))) == [("A", one)]
     assert [name for name, _ in tensors_in("A", {"out": one, "rest": [two, 3]})] == ["A.out", "A.rest.0"]
     assert list(tensors_in("A", 3)) == []
+
+
+def test_a_call_whose_error_the_model_catches_shifts_no_uid():
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise ValueError
+
+    class Careful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fails, self.good = Fails(), nn.Linear(2, 3)
+
+        def forward(self, x):
+            try:
+                return self.fails(x)
+            except ValueError:
+                return self.good(x)
+
+    seen = []
+    with Tracer(Careful(), lambda event: seen.append((event.call.uid, event.call.path))) as tracer:
+        tracer(torch.rand(1, 2))
+    assert seen == [("Linear-1-2", "good"), ("Careful-0-1", "")]

@@ -1,13 +1,16 @@
 rule score:
     input:
         features=FEATURES,
-        files=benchmark_files,
+        files=benchmark_inputs(
+            *("stimuli.csv", "neuroids.csv", "benchmark.json", "rdms.npz"),
+            *("responses.npy", "responses.csv", "responses.parquet"),
+        ),
     output:
         SCORES,
     log:
-        "logs/score/{benchmark}/{model}.log",
+        f"{LOGS}/score/{{benchmark}}/{{model}}.log",
     benchmark:
-        "logs/score/{benchmark}/{model}.tsv"
+        f"{LOGS}/score/{{benchmark}}/{{model}}.tsv"
     # Many small decompositions: models side by side finish sooner than one model on many threads.
     threads: 1
     resources:
@@ -18,8 +21,8 @@ rule score:
         options=options(**config["score"]),
         version=versions.SCORE,
     shell:
-        "OMP_NUM_THREADS={threads} deepjuice score {input.features} {params.folder:q} {output} {params.options:q}"
-        " --device {resources.device} 2> >(tee {log} >&2)"
+        "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} {params.options:q}"
+        " --device {resources.device} 2> >(tee {log:q} >&2)"
 
 
 rule aggregate:
@@ -28,9 +31,9 @@ rule aggregate:
     output:
         TABLES,
     log:
-        "logs/aggregate/{benchmark}.log",
+        f"{LOGS}/aggregate/{{benchmark}}.log",
     benchmark:
-        "logs/aggregate/{benchmark}.tsv"
+        f"{LOGS}/aggregate/{{benchmark}}.tsv"
     threads: 1
     resources:
         mem_mb=2000,
@@ -38,4 +41,4 @@ rule aggregate:
         folder=lambda wildcards, output: Path(output[0]).parent,
         version=versions.AGGREGATE,
     shell:
-        "deepjuice aggregate {params.folder} {input} 2> >(tee {log} >&2)"
+        "deepjuice aggregate {params.folder:q} {input:q} 2> >(tee {log:q} >&2)"

@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -6,7 +7,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from deepjuice import versions
-from juicyfruits.errors import near_names
+from juicyfruits.errors import InputError, near_names
+from juicyfruits.files import digest
 
 
 def check(what, data, schema):
@@ -26,10 +28,12 @@ def check(what, data, schema):
 
 
 # A further config file can only add to config.yaml, so null takes a benchmark out.
-benchmarks = config.get("benchmarks") or {}
-config["benchmarks"] = {
-    name: settings for name, settings in benchmarks.items() if settings is not None
-}
+if isinstance(config.get("benchmarks"), dict):
+    config["benchmarks"] = {
+        str(name): settings
+        for name, settings in config["benchmarks"].items()
+        if settings is not None
+    }
 check("config", config, "../schemas/config.schema.yaml")
 
 DATA, RESULTS = config["data"], config["results"]
@@ -40,6 +44,7 @@ TABLES = [
     for name in ("scores.nc", "scores.parquet", "best_layers.csv", "summary.txt")
 ]
 REPORT = f"{RESULTS}/report.html"
+LOGS = f"{RESULTS}/logs"
 MADE = [
     name
     for name, settings in config["benchmarks"].items()
@@ -53,13 +58,38 @@ PREPARED = [
 
 
 def model_uids():
-    """The models to run: those of the config, or the whole table."""
-    table = pd.read_csv(config["model_table"], sep="\t", dtype=str).fillna("")
-    check(config["model_table"], table, "../schemas/models.schema.yaml")
-    return config["models"] or table["model_uid"].tolist()
+    """The models to run: those of the config, or the whole table, each of them known."""
+    path = config["model_table"]
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, index_col=False).fillna("")
+    except (OSError, ValueError) as error:
+        raise WorkflowError(f"model_table: {path} cannot be read: {error}") from None
+    check(path, table, "../schemas/models.schema.yaml")
+    uids = config["models"] or table["model_uid"].tolist()
+    repeated = sorted({uid for uid in uids if uids.count(uid) > 1})
+    if repeated or not uids:
+        problem = f"names {', '.join(repeated)} twice" if repeated else "has no models"
+        raise WorkflowError(
+            f"{path if config['models'] is None else 'models'} {problem}"
+        )
+    return uids
+
+
+def check_models(uids):
+    """Refuse unknown models before anything runs; asked only where something is to be computed, since it takes time."""
+    wanted = expand(SCORES, benchmark=config["benchmarks"], model=uids)
+    if not all(Path(path).exists() for path in wanted):
+        from deepjuice.model_zoo import get_model_card
+
+        for uid in uids:
+            try:
+                get_model_card(uid)
+            except InputError as error:
+                raise WorkflowError(str(error)) from None
 
 
 MODELS = model_uids()
+check_models(MODELS)
 
 
 wildcard_constraints:
@@ -74,22 +104,55 @@ def benchmark_folder(benchmark):
     return own or f"{DATA}/{benchmark}"
 
 
-def benchmark_files(wildcards):
-    """What depends on a benchmark: the folder that a rule makes, or the files of your own."""
-    folder = benchmark_folder(wildcards.benchmark)
-    if config["benchmarks"][wildcards.benchmark]["source"] != "folder":
-        return folder
-    names = [
-        "stimuli.csv",
-        "neuroids.csv",
-        "responses.npy",
-        "responses.csv",
-        "responses.parquet",
-        "rdms.npz",
+def check_own_folders():
+    """Refuse a folder of yours that is not there, before anything runs."""
+    for name, settings in config["benchmarks"].items():
+        folder = Path(benchmark_folder(name))
+        if settings["source"] == "folder" and not (folder / "stimuli.csv").exists():
+            raise WorkflowError(
+                f"benchmark {name}: expected a folder with stimuli.csv at {folder}, found none; "
+                "docs/bring-your-own.md describes it"
+            )
+
+
+check_own_folders()
+
+
+def benchmark_inputs(*names):
+    """Input of a rule: the folder that a rule prepares, or those of your own folder's files that are there."""
+
+    def inputs(wildcards):
+        folder = benchmark_folder(wildcards.benchmark)
+        if config["benchmarks"][wildcards.benchmark]["source"] != "folder":
+            return folder
+        return [f"{folder}/{name}" for name in names if Path(folder, name).exists()]
+
+    return inputs
+
+
+@cache
+def pictures(folder):
+    """What tells that pictures of your own folder have changed: names, sizes and times of all of them."""
+    files = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix not in (".csv", ".npy", ".npz", ".parquet", ".json")
+    )
+    seen = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in files
+        if path.is_file()
     ]
-    return [
-        f"{folder}/{name}" for name in names if Path(folder, name).exists()
-    ] or folder
+    return digest(json.dumps(seen))
+
+
+def own_pictures(wildcards):
+    settings = config["benchmarks"][wildcards.benchmark]
+    return (
+        pictures(benchmark_folder(wildcards.benchmark))
+        if settings["source"] == "folder"
+        else ""
+    )
 
 
 def release_folder(wildcards):

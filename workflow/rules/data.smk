@@ -6,9 +6,9 @@ rule make_mini:
     output:
         directory(f"{DATA}/raw/{{benchmark}}"),
     log:
-        "logs/make_mini/{benchmark}.log",
+        f"{LOGS}/make_mini/{{benchmark}}.log",
     benchmark:
-        "logs/make_mini/{benchmark}.tsv"
+        f"{LOGS}/make_mini/{{benchmark}}.tsv"
     wildcard_constraints:
         benchmark="|".join(MADE) or "none",
     threads: 1
@@ -18,7 +18,7 @@ rule make_mini:
         seed=config["seed"],
         version=MINI_VERSION,
     shell:
-        "juicyfruits make-mini {output} --seed {params.seed} 2> >(tee {log} >&2)"
+        "juicyfruits make-mini {output:q} --seed {params.seed} 2> >(tee {log:q} >&2)"
 
 
 rule prepare:
@@ -27,9 +27,9 @@ rule prepare:
     output:
         directory(f"{DATA}/{{benchmark}}"),
     log:
-        "logs/prepare/{benchmark}.log",
+        f"{LOGS}/prepare/{{benchmark}}.log",
     benchmark:
-        "logs/prepare/{benchmark}.tsv"
+        f"{LOGS}/prepare/{{benchmark}}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED) or "none",
     threads: 1
@@ -39,4 +39,4 @@ rule prepare:
         options=prepare_options,
         version=PREPARE_VERSION,
     shell:
-        "juicyfruits prepare {input} {output} --name {wildcards.benchmark} {params.options:q} 2> >(tee {log} >&2)"
+        "juicyfruits prepare {input:q} {output:q} --name {wildcards.benchmark} {params.options:q} 2> >(tee {log:q} >&2)"

@@ -1,12 +1,12 @@
 rule extract:
     input:
-        benchmark_files,
+        benchmark_inputs("stimuli.csv"),
     output:
         directory(FEATURES),
     log:
-        "logs/extract/{benchmark}/{model}.log",
+        f"{LOGS}/extract/{{benchmark}}/{{model}}.log",
     benchmark:
-        "logs/extract/{benchmark}/{model}.tsv"
+        f"{LOGS}/extract/{{benchmark}}/{{model}}.tsv"
     threads: workflow.cores
     resources:
         mem_mb=4000,
@@ -17,8 +17,9 @@ rule extract:
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         options=options(eps=config["extract"]["eps"], seed=config["seed"]),
+        pictures=own_pictures,
         version=versions.EXTRACT,
     shell:
-        "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output} {params.options:q}"
-        " --batch-size {resources.batch_size} --memory-limit '{resources.memory_limit}' --device {resources.device}"
-        " 2> >(tee {log} >&2)"
+        "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} {params.options:q}"
+        " --batch-size {resources.batch_size} --memory-limit {resources.memory_limit:q} --device {resources.device}"
+        " 2> >(tee {log:q} >&2)"

@@ -4,9 +4,9 @@ rule report:
     output:
         REPORT,
     log:
-        "logs/report/report.log",
+        f"{LOGS}/report/report.log",
     benchmark:
-        "logs/report/report.tsv"
+        f"{LOGS}/report/report.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -15,4 +15,4 @@ rule report:
         config=json.dumps(config),
         version=versions.REPORT,
     shell:
-        "deepjuice report {params.results} {output} --config {params.config:q} 2> >(tee {log} >&2)"
+        "deepjuice report {params.results:q} {output:q} --config {params.config:q} 2> >(tee {log:q} >&2)"

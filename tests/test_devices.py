@@ -1,11 +1,9 @@
-"""Devices are meant literally; splits do not overlap."""
+"""Devices are meant literally."""
 
-import numpy as np
 import pytest
 import torch
 
 from deepjuice.devices import cuda_device_report, get_device, get_device_name
-from deepjuice.splits import even_odd_split
 from juicyfruits.errors import InputError
 
 
@@ -45,15 +43,3 @@ def test_two_cuda_devices(monkeypatch):
         get_device("cuda:2")
     assert cuda_device_report()["Total Memory"].tolist() == [8.0, 8.0]
     assert cuda_device_report(to_pandas=False)[1]["Name"] == "Card 1"
-
-
-@pytest.mark.parametrize("n", [2, 7, 1000])
-def test_even_and_odd(n):
-    train, test = even_odd_split(n)
-    assert (train % 2 == 0).all() and (test % 2 == 1).all()
-    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(n))
-
-
-def test_one_stimulus_cannot_be_split():
-    with pytest.raises(InputError, match="but 1 came"):
-        even_odd_split(1)
