@@ -16,38 +16,10 @@ import xarray as xr
 
 from deepjuice.report.figures import LineStyle, depth_curves, model_styles, to_svg
 from deepjuice.report.style import CSS
+from deepjuice.report.texts import ALPHAS_AT_EDGES, COMPARISONS, HOW_TO_READ, LABELS, METRICS, QUESTION
 from deepjuice.results import best_layers, mean_over_subjects, read_scores, to_tidy
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
-
-METRICS = {
-    "eReg": (
-        "Encoding regression (eReg)",
-        "A ridge regression predicts every voxel from the layer; the score is Pearson's r of predicted and measured "
-        "responses to the test images, averaged over the region's voxels. Train scores are those of leave-one-out "
-        "predictions.",
-    ),
-    "cRSA": (
-        "Classical RSA (cRSA)",
-        "Nothing is fitted: the dissimilarities of the test images in the layer are correlated with those in the "
-        "region.",
-    ),
-    "eRSA": (
-        "Encoding RSA (eRSA)",
-        "Dissimilarities of the responses that the regression predicts are correlated with those of the measured ones.",
-    ),
-}
-QUESTION = (
-    "Which layer of which network predicts which region of visual cortex, and how much of what can be predicted at "
-    "all? Networks and brains saw the same images; every layer is compared with every region of every subject."
-)
-HOW_TO_READ = (
-    "Each panel is a region; from left to right a curve runs through one network, from its first layer (depth 0) to "
-    "its last (depth 1), and its height is the score on images that took no part in fitting. Thick lines are means "
-    "over subjects, thin lines or bands the subjects; the dot marks the layer that scored best on the train images, "
-    "and only that layer's test score enters the tables. The dashed line is the noise ceiling: what a perfect model "
-    "could reach, given how reliable the measurement is."
-)
 
 
 def write_report(results_dir: str | Path, out: str | Path, config: dict | None = None) -> Path:
@@ -104,6 +76,7 @@ def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str)
     ]
     for number, metric in enumerate(ds["metric"].values.tolist()):
         heading, meaning = METRICS.get(metric, (metric, ""))
+        meaning = meaning.format(comparison=_comparison(ds))
         figure = depth_curves(tidy, metric, styles=styles)
         svg = to_svg(figure, f"{prefix}m{number}", escape(f"{heading} by layer depth"))
         parts += [
@@ -115,6 +88,12 @@ def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str)
         ]
     parts += [_run_section(ds), _files_section(directory, base)]
     return "\n".join(parts)
+
+
+def _comparison(ds: xr.Dataset) -> str:
+    """Say how RDMs were compared, as far as all models share it."""
+    settings = json.loads(ds.attrs.get("settings", "{}"))
+    return COMPARISONS.get(settings.get("rdm_comparison"), "the correlation")
 
 
 def _counts(ds: xr.Dataset) -> str:
@@ -205,16 +184,17 @@ def _share(value: float) -> str:
 def _run_section(ds: xr.Dataset) -> str:
     attrs = {m: json.loads(t) for m, t in zip(ds["model"].values.tolist(), ds["model_attrs"].values, strict=True)}
     names = [n for n in dict.fromkeys(n for a in attrs.values() for n in a) if n != "model_uid"]
+    names.sort(key=lambda n: n in LABELS)  # what a run resulted in comes after what it was
     rows = []
     for name in names:
         values = [_attribute(name, a.get(name)) for a in attrs.values()]
         same = len(set(values)) == 1 and not name.startswith("wall_time_")
         cells = f"<td colspan={len(values)}>{values[0]}</td>" if same else "".join(f"<td>{v}</td>" for v in values)
-        rows.append(f"<tr><th scope=row>{escape(name.replace('_', ' '))}</th>{cells}</tr>")
+        rows.append(f"<tr><th scope=row>{escape(LABELS.get(name) or name.replace('_', ' '))}</th>{cells}</tr>")
     head = "<th></th>" + "".join(f"<th>{escape(m)}</th>" for m in attrs)
     return (
         f"<h3>What was run</h3><div class=wide><table class=run><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>" + f"<p>{ALPHAS_AT_EDGES}</p>" * any(n in LABELS for n in names)
     )
 
 
@@ -224,6 +204,8 @@ def _attribute(name: str, value: object) -> str:
     if name.startswith("wall_time_") and isinstance(value, (int, float)):
         minutes, seconds = divmod(float(value), 60)
         return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
+    if name in LABELS and isinstance(value, (int, float)):
+        return f"{100 * value:.1f} %"
     return escape(f"{value:g}" if isinstance(value, float) else str(value))
 
 

@@ -23,9 +23,15 @@ def test_known_values():
     np.testing.assert_allclose(noise_ceiling_r([1.0], [1, 2]), np.sqrt(1 / 1.75))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_voxel_without_noise_can_be_predicted_perfectly():
+    np.testing.assert_array_equal(noise_ceiling_r([np.inf, 0.0, np.nan], 1), [1.0, 0.0, np.nan])
+    np.testing.assert_array_equal(noise_ceiling_r([np.inf], [[1, 3]]), [1.0])
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="2 values are not"):
-        noise_ceiling_r([0.1, -0.1, np.inf], 3)
+        noise_ceiling_r([0.1, -0.1, -np.inf], 3)
     with pytest.raises(InputError, match="2 entries"):
         noise_ceiling_r([0.1], [[0, 3, np.nan]])
     with pytest.raises(InputError, match=r"for \(2,\) voxels"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -151,6 +152,42 @@ def test_table_of_models_shows_the_best_layers(models, results, tmp_path):
         assert line and f"{100 * row.score_normalized:.0f}%" in line[0]
 
 
+def section(text: str, heading: str) -> str:
+    """The words from a heading to the end of its section."""
+    return re.search(rf">{re.escape(heading)}<.*?(?=<h[23]|$)", text, re.DOTALL).group()
+
+
+def test_texts_say_what_the_scores_are(make, build, tmp_path):
+    settings = json.dumps({"rdm_comparison": "spearman"})
+    build([make(uid).assign_attrs(settings=settings) for uid in ("net_a", "net_b")], tmp_path)
+    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    for heading in ("Classical RSA (cRSA)", "Encoding RSA (eRSA)"):
+        assert "Spearman's rank correlation of the" in section(text, heading)
+        assert "ceiling is not computed yet" in section(text, heading)
+    assert "negative by nature" in section(text, "Encoding regression (eReg)")
+    assert "drawn for eReg" in section(text, "How to read it") and "end before 1" in section(text, "How to read it")
+
+
+@pytest.mark.parametrize("settings", [{}, {"settings": '{"rdm_comparison": "pearson"}'}])
+def test_models_compared_in_different_ways_share_no_name_of_it(make, build, tmp_path, settings):
+    build(
+        [make("a").assign_attrs(settings), make("b").assign_attrs(settings='{"rdm_comparison": "spearman"}')], tmp_path
+    )
+    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "the score is the correlation of the" in section(text, "Classical RSA (cRSA)")
+
+
+def test_shares_of_fits_at_the_edges_are_labelled_and_explained(make, build, results, tmp_path):
+    attrs = {"alphas_at_lowest": 0.1421, "alphas_at_highest": 0.0}
+    build([make(uid).assign_attrs(attrs) for uid in ("a", "b")], tmp_path)
+    run = section(write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8"), "What was run")
+    assert "fits at the lowest alpha</th><td colspan=2>14.2 %" in run
+    assert "fits at the highest alpha</th><td colspan=2>0.0 %" in run
+    assert "alphas at" not in run and "Kobak" in run
+    assert run.index(">seed<") < run.index(">fits at the lowest")
+    assert "Kobak" not in write_report(results, tmp_path / "other.html").read_text(encoding="utf-8")
+
+
 def test_page_without_ceilings_or_scores(make, build, tmp_path):
     ds = make().copy(deep=True)
     ds["ceiling"][:] = np.nan
@@ -172,6 +209,14 @@ def test_names_with_markup_are_escaped(make, build, tmp_path):
     assert "<i>V1</i>" not in text and "<b>&'" not in text
     words = [w.strip() for w in page.words]
     assert words.count("<i>V1</i>") == words.count("$\\alpha$") == 3 * 2  # a panel and a table row for each metric
+
+
+def test_a_folder_in_the_page_s_place_is_left_alone(results, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    (tmp_path / "page.html" / "thesis.txt").write_text("dear")
+    with pytest.raises(InputError, match=r"page\.html"):
+        write_report(results, tmp_path / "page.html")
+    assert (tmp_path / "page.html" / "thesis.txt").read_text() == "dear"
 
 
 def test_missing_tables_and_failing_writes(results, tmp_path, monkeypatch):

@@ -111,6 +111,15 @@ def test_other_misuse(results, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["scores.nc", "scores.parquet", "best_layers.csv", "summary.txt"])
+def test_a_folder_in_a_table_s_place_is_left_alone(results, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("dear")
+    with pytest.raises(InputError, match=name):
+        aggregate([results / "toy" / "scores" / "net_a.nc"], tmp_path)
+    assert (tmp_path / name / "thesis.txt").read_text() == "dear"
+
+
 def test_an_error_while_writing_leaves_the_old_tables(results, tmp_path, monkeypatch):
     path = results / "toy" / "scores" / "net_a.nc"
     (tmp_path / "scores.parquet").write_bytes(b"old")

@@ -1,0 +1,49 @@
+"""What the page says in words."""
+
+from __future__ import annotations
+
+COMPARISONS = {"pearson": "Pearson's r", "spearman": "Spearman's rank correlation"}
+METRICS = {
+    "eReg": (
+        "Encoding regression (eReg)",
+        "A ridge regression predicts every voxel from the layer; the score is Pearson's r of predicted and measured "
+        "responses to the test images, averaged over the region's voxels. Train scores are those of leave-one-out "
+        "predictions. Of a voxel without signal these are negative by nature (each is close to the mean of the other "
+        "images, which lies below the overall mean where the image itself lies above), so a train score below the "
+        "test score is no mistake.",
+    ),
+    "cRSA": (
+        "Classical RSA (cRSA)",
+        "Nothing is fitted: the score is {comparison} of the test images' dissimilarities in the layer with those in "
+        "the region. Its ceiling is not computed yet.",
+    ),
+    "eRSA": (
+        "Encoding RSA (eRSA)",
+        "The score is {comparison} of the dissimilarities of the responses that the regression predicts with those of "
+        "the measured ones. Its ceiling is not computed yet.",
+    ),
+}
+QUESTION = (
+    "Which layer of which network predicts which region of visual cortex, and how much of what can be predicted at "
+    "all? Networks and brains saw the same images; every layer is compared with every region of every subject."
+)
+HOW_TO_READ = (
+    "Each panel is a region; from left to right a curve runs through one network, and its height is the score on "
+    "images that took no part in fitting. Depth goes from 0 (the network's first call of a module) to 1 (the last) "
+    "over all calls; a map that repeats another is left out, so a curve may end before 1. Thick lines are means over "
+    "subjects, thin lines or bands the subjects; the dot marks the layer that scored best on the train images, and "
+    "only that layer's test score enters the tables. The dashed line is the noise ceiling: what a perfect model could "
+    "reach, given how reliable the measurement is. It is drawn for eReg, from the voxels' noise ceilings; for cRSA "
+    "and eRSA no ceiling is computed yet."
+)
+ALPHAS_AT_EDGES = (
+    "A fit is one layer's prediction of one voxel, with a ridge penalty (alpha) of its own, chosen from a grid. Fits "
+    "at the highest alpha are those of voxels that the layer does not predict. Fits at the lowest are best predicted "
+    "without a penalty, and a wider grid leaves most of them there: with many more features than images the best "
+    "penalty can be zero or even negative (Kobak, Lomond &amp; Sanchez 2020, Journal of Machine Learning Research "
+    "21(169))."
+)
+LABELS = {
+    "alphas_at_lowest": "fits at the lowest alpha",
+    "alphas_at_highest": "fits at the highest alpha",
+}
