@@ -33,7 +33,7 @@ from deepjuice.alignment import (
 )
 from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
-from deepjuice.results import get_results_max
+from deepjuice.results import SPLITS, get_results_max
 from juicyfruits import Benchmark
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import digest
@@ -41,7 +41,6 @@ from juicyfruits.files import digest
 __all__ = ["METRICS", "ScoreSettings", "get_results_max", "score_model"]
 
 METRICS = ("eReg", "cRSA", "eRSA")
-SPLITS = ("train", "test", "all")
 
 log = logging.getLogger(__name__)
 

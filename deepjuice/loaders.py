@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from juicyfruits.errors import InputError
+from juicyfruits.pictures import open_rgb
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 
@@ -26,16 +27,7 @@ class ImageDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                picture = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"stimulus {index}, {path}: expected a readable picture, got {type(error).__name__}: {error}; "
-                "replace the file, or prepare the benchmark again."
-            ) from error
-        return self.preprocess(picture)
+        return self.preprocess(open_rgb(self.paths[index]))
 
 
 def get_data_loader(

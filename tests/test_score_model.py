@@ -191,6 +191,31 @@ def test_features_of_other_stimuli_and_unknown_names_are_refused(benchmark, stor
         ScoreSettings(metrics=("ereg",))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rdm_comparison": "kendall"},
+        {"metrics": ("cRSA", "cRSA")},
+        {"rois": ("IT", "IT")},
+        {"alphas": ()},
+        {"alphas": (0.0,)},
+        {"alphas": (float("nan"),)},
+        {"alphas": (1.0, 1.0)},
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_runs(settings):
+    with pytest.raises(InputError, match=next(iter(settings)).split("_")[-1]):
+        ScoreSettings(**settings)
+
+
+def test_a_neuroid_that_does_not_vary_is_named(benchmark, store):
+    flat = Benchmark(benchmark.folder)
+    flat.responses = np.array(benchmark.responses)
+    flat.responses[5, 1::2] = 2.0
+    with pytest.raises(InputError, match="1 neuroids answer all test stimuli alike.*: n5;"):
+        score_model(store, flat, device="cpu", progress=False)
+
+
 def test_a_benchmark_of_rdms_has_crsa_only(benchmark, store, tmp_path):
     Y = np.nanmean(benchmark.responses, axis=2).T
     square = np.corrcoef(Y)

@@ -172,6 +172,10 @@ def test_a_third_model_computes_that_model_only(run):
         (["benchmarks={own: {source: nsd}}"], "benchmarks: own: 'path' is a required property"),
         (["benchmarks={own: {source: folder, rois: [V1]}}"], "benchmarks: own: 'rois' is not one of"),
         (["extract={batch_size: 0}"], "extract: batch_size: "),
+        (['models=["alexnt"]'], "did you mean 'torchvision_alexnet_imagenet1k_v1'"),
+        (["benchmarks={absent: {source: folder}}"], "absent: expected a folder with stimuli.csv at data/absent"),
+        (["benchmarks=[nsd_mini]"], "benchmarks: .* is not of type 'object'"),
+        (["model_table=absent.tsv"], "model_table: absent.tsv cannot be read"),
     ],
 )
 def test_a_wrong_key_is_named(run, words, message):
@@ -181,7 +185,6 @@ def test_a_wrong_key_is_named(run, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (['models=["efficientnet_lite0"]'], "did you mean 'efficientnet_lite0_imagenet1k'"),
         (['models=["torchvision_alexnet_random"]', "extract={memory_limit: 1MB, eps: 0.3}"], "memory limit 1.00 MB"),
         (["score={rois: [FFFA]}"], "no ROI 'FFFA'.*did you mean 'FFA'"),
     ],
@@ -214,6 +217,20 @@ def test_your_own_folder_is_a_benchmark(run, tmp_path):
     text = snakemake(tmp_path, "--configfile", config)
     assert "own: 1 model, 18 layers" in text
     assert planned(tmp_path, "--configfile", config) == {}
-    shutil.copy(stimuli_path := folder / "stimuli.csv", tmp_path / "copy.csv")
-    os.utime(stimuli_path)
-    assert planned(tmp_path, "--configfile", config)["extract"] == 1
+    changed = next((folder / "images").iterdir())
+    shutil.copy(mini.image_paths[50], changed)
+    assert planned(tmp_path, "--configfile", config) == {"extract": 1, "score": 1, "aggregate": 1, "report": 1}
+    snakemake(tmp_path, "--configfile", config)
+    np.savez(folder / "rdms.npz", IT__m1=1 - np.corrcoef(mini.response_data.to_numpy().T[20:40]))
+    assert planned(tmp_path, "--configfile", config) == {"score": 1, "aggregate": 1, "report": 1}
+
+
+def test_a_model_table_that_is_no_table_is_refused(run, tmp_path):
+    for text, message in [
+        ("model_uid\ttags\n", "has no models"),
+        ("model_uid\ttags\na\tx\na\ty\n", "names a twice"),
+        ("model\ttags\na\tx\n", "'model' was unexpected|'model_uid' is a required"),
+    ]:
+        table = tmp_path / "models.tsv"
+        table.write_text(text)
+        assert re.search(message, snakemake(run[0], "--dry-run", "--config", f"model_table={table}", ok=False))
