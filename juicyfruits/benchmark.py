@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from juicyfruits import prepared
-from juicyfruits.errors import InputError, near_names
+from juicyfruits import arrays, prepared
+from juicyfruits.errors import InputError, first_names, near_names
 from juicyfruits.files import digest
 from juicyfruits.ncsnr import BLOCK
 from juicyfruits.pictures import open_rgb
@@ -54,17 +54,17 @@ class Benchmark:
         self.stimulus_data = prepared.read_stimuli(self.folder)
         self._selected: list[str] = []
         self.responses: np.ndarray | None = None
-        self.rdms: prepared.Rdms = {}
+        self.rdms: arrays.Rdms = {}
         if data.name == prepared.RDM_FILE:
             self.kind = "rdms"
             self.metadata = pd.DataFrame({"subject": []}, index=pd.Index([], name="neuroid_id"))
-            self.rdms = prepared.read_rdms(data, len(self.stimulus_data))
+            self.rdms = arrays.read_rdms(data, len(self.stimulus_data))
             self.rois = list(self.rdms)
         else:
             self.kind = "responses"
             metadata, self.rois = prepared.read_neuroids(self.folder)
-            self.responses = prepared.read_responses(data, metadata.index, self.stimulus_data["stimulus_id"])
-            self.metadata = prepared.with_ncsnr(metadata, self.responses)
+            self.responses = arrays.read_responses(data, metadata.index, self.stimulus_data["stimulus_id"])
+            self.metadata = arrays.with_ncsnr(metadata, self.responses)
 
     @property
     def subjects(self) -> list[str]:
@@ -80,11 +80,12 @@ class Benchmark:
 
     @cached_property
     def response_data(self) -> pd.DataFrame:
-        """Responses averaged over the repeats that are there: float (neuroid, stimulus), labelled by their ids."""
-        responses = self._need_responses()
-        means = [np.nanmean(responses[i : i + BLOCK], axis=2) for i in range(0, len(responses), BLOCK)]
+        """Responses averaged over the repeats that are there: float32 (neuroid, stimulus), labelled by their ids.
+
+        The average is taken in float64, whatever the dtype of `responses`.
+        """
         return pd.DataFrame(
-            np.concatenate(means),
+            arrays.mean_responses(self._need_responses()),
             index=self.metadata.index,
             columns=pd.Index(self.stimulus_data["stimulus_id"], name="stimulus_id"),
         )
@@ -98,9 +99,7 @@ class Benchmark:
     @property
     def train(self) -> np.ndarray:
         """Boolean mask (stimulus,) of the train stimuli: column `split` where there is one, else the even rows."""
-        if "split" in self.stimulus_data.columns:
-            return (self.stimulus_data["split"] == "train").to_numpy()
-        return np.arange(len(self.stimulus_data)) % 2 == 0
+        return prepared.train_rows(self.stimulus_data)
 
     @property
     def test(self) -> np.ndarray:
@@ -140,7 +139,7 @@ class Benchmark:
                     indices.setdefault(roi, {})[subject] = labels[rows]
         return indices
 
-    def build_rdms(self, compute_rdm: Callable[..., np.ndarray], **kwargs) -> prepared.Rdms:
+    def build_rdms(self, compute_rdm: Callable[..., np.ndarray], **kwargs) -> arrays.Rdms:
         """Compute, keep as `rdms` and return rdms[roi][subject] = compute_rdm(X, **kwargs).
 
         X is the averaged responses of the subject's neuroids in the ROI, (stimulus, neuroid).
@@ -152,10 +151,18 @@ class Benchmark:
         }
         return self.rdms
 
-    def select(self, rois: Iterable[str] | None = None, subjects: Iterable[str] | None = None) -> Benchmark:
-        """Return a benchmark of only these ROIs and subjects; unknown names raise `InputError`."""
-        rois = self._known("ROI", rois, self.rois)
+    def select(self, rois: str | Iterable[str] | None = None, subjects: str | Iterable[str] | None = None) -> Benchmark:
+        """Return a benchmark of only these ROIs and subjects, all by default; one name may be given as plain text.
+
+        ROIs that are not named, and of which these subjects have none, are left out. Raises `InputError` for an unknown
+        name, and for a named ROI of which these subjects have none.
+        """
         subjects = self._known("subject", subjects, self.subjects)
+        present = [roi for roi in self.rois if self._has(roi, subjects)]
+        rois = self._known("ROI", present if rois is None else rois, self.rois)
+        for roi in rois:
+            if roi not in present:
+                raise InputError(f"ROI {roi!r} has no neuroids in {', '.join(subjects)}; choose other ROIs or subjects")
         chosen = copy.copy(self)
         for cached in ("response_data", "digest"):
             chosen.__dict__.pop(cached, None)
@@ -173,11 +180,18 @@ class Benchmark:
             chosen.responses = self._need_responses()[rows.to_numpy()]
         return chosen
 
-    def _known(self, what: str, names: Iterable[str] | None, known: list[str]) -> list[str]:
-        names = known if names is None else list(names)
+    def _has(self, roi: str, subjects: list[str]) -> bool:
+        if self.kind == "rdms":
+            return any(subject in self.rdms[roi] for subject in subjects)
+        return bool(self.metadata.loc[self.metadata["subject"].isin(subjects), roi].any())
+
+    def _known(self, what: str, names: str | Iterable[str] | None, known: list[str]) -> list[str]:
+        names = known if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
         for name in names:
             if name not in known:
                 raise InputError(f"no {what} {name!r} in benchmark {self.name!r}; {near_names(name, known)}")
+        if not names:
+            raise InputError(f"no {what} chosen from benchmark {self.name!r}; known are {first_names(known, 20)}")
         return names
 
     def _need_responses(self) -> np.ndarray:

@@ -28,3 +28,14 @@ def near_names(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(repr(k) for k in known[:20])
     return f"known are {shown}" + (f" and {len(known) - 20} more." if len(known) > 20 else ".")
+
+
+def first_names(names: Iterable, n: int = 3) -> str:
+    """Quote the first few names, and say how many more there are.
+
+    >>> first_names(["a", "b", "c", "d"], 2)
+    "'a', 'b' and 2 more"
+    """
+    names = list(names)
+    shown = ", ".join(repr(str(name)) for name in names[:n])
+    return shown + (f" and {len(names) - n} more" if len(names) > n else "")

@@ -1,4 +1,4 @@
-"""The files of a benchmark folder: read, checked, and written whole or not at all.
+"""The files of a benchmark folder: its tables and description, read and checked.
 
     NAME/
       benchmark.json   what it is and how it was made (optional)
@@ -8,7 +8,8 @@
       responses.npy    float (neuroid, stimulus) or (neuroid, stimulus, repetition); or responses.csv|parquet
       rdms.npz         instead of neuroids and responses: (stimulus, stimulus) matrices, keys REGION__SUBJECT
 
-`docs/bring-your-own.md` describes it for users; `juicyfruits.Benchmark` is the object over it.
+`docs/bring-your-own.md` describes it for users; `juicyfruits.Benchmark` is the object over it, and
+`juicyfruits.arrays` reads the responses and RDMs.
 """
 
 from __future__ import annotations
@@ -19,17 +20,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from juicyfruits.errors import InputError
-from juicyfruits.files import digest
-from juicyfruits.ncsnr import BLOCK, estimate_ncsnr
+from juicyfruits.errors import InputError, first_names
+from juicyfruits.files import digest, reading
 
 ROI_PREFIX = "roi_"
-RESERVED = ("neuroid_id", "subject", "ncsnr", "voxel_x", "voxel_y", "voxel_z")
 RESPONSE_FILES = ("responses.npy", "responses.parquet", "responses.csv")
 RDM_FILE = "rdms.npz"
 SPLITS = ("train", "test")
-
-Rdms = dict[str, dict[str, np.ndarray]]
+MIN_STIMULI = 3  # in train and in test: fewer have no correlation
+SAID = ("name", "title", "dataset", "image_set", "source", "digest")  # what benchmark.json says in text
 
 
 def read_info(folder: Path) -> dict:
@@ -37,12 +36,16 @@ def read_info(folder: Path) -> dict:
     path = folder / "benchmark.json"
     if not path.exists():
         return {}
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    with reading(path, "JSON"):
+        info = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(info, dict):
         raise InputError(
-            f"{path} is not valid JSON ({error}); prepare the benchmark again or delete the file"
-        ) from error
+            f"{path} must hold one object {{...}}, but holds a {type(info).__name__}; correct or delete it"
+        )
+    for key in SAID:
+        if not isinstance(info.get(key, "text"), str):
+            raise InputError(f"{path}: {key!r} must be text, but is {info[key]!r}; put it in quotes")
+    return info
 
 
 def find_data_file(folder: Path) -> Path:
@@ -64,15 +67,19 @@ def read_stimuli(folder: Path) -> pd.DataFrame:
     path = folder / "stimuli.csv"
     table = _read_table(path, ("stimulus_id", "image_path"))
     _check_unique(path, table["stimulus_id"])
-    if "split" in table.columns:
-        wrong = sorted(set(table["split"].astype(str)) - set(SPLITS))
-        if wrong:
-            raise InputError(f"{path}: column 'split' must hold train or test, but has {_first(wrong)}")
-    missing = [name for name in table["image_path"] if not (folder / str(name)).is_file()]
+    _check_split(path, table)
+    missing = [name for name in table["image_path"] if not (folder / name).is_file()]
     if missing:
-        raise InputError(f"{path} names {len(missing)} pictures that are not in {folder}: {_first(missing)}")
+        raise InputError(f"{path} names {len(missing)} pictures that are not in {folder}: {first_names(missing)}")
     table["image_path"] = [str((folder / name).resolve()) for name in table["image_path"]]
     return table
+
+
+def train_rows(stimuli: pd.DataFrame) -> np.ndarray:
+    """Boolean mask (stimulus,) of the train stimuli: column `split` where there is one, else the even rows."""
+    if "split" in stimuli.columns:
+        return (stimuli["split"] == "train").to_numpy()
+    return np.arange(len(stimuli)) % 2 == 0
 
 
 def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -80,6 +87,7 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     path = folder / "neuroids.csv"
     table = _read_table(path, ("neuroid_id", "subject"))
     _check_unique(path, table["neuroid_id"])
+    _check_numbers(path, table)
     columns = [name for name in table.columns if name.startswith(ROI_PREFIX)]
     if not columns:
         raise InputError(f"{path} has no ROI columns; add one boolean column a region, such as {ROI_PREFIX}V4")
@@ -87,51 +95,11 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     clashes = [roi for roi in rois if roi in table.columns or not roi]
     if clashes:
         raise InputError(f"{path}: the ROI name {clashes[0]!r} is also another column's name; rename one of the two")
-    for column in columns:
+    for column, roi in zip(columns, rois, strict=True):
         table[column] = _as_bool(path, table[column])
-    table = table.rename(columns=dict(zip(columns, rois, strict=True)))
-    table["subject"] = table["subject"].astype(str)
-    return table.set_index("neuroid_id"), rois
-
-
-def read_responses(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -> np.ndarray:
-    """Return (neuroid, stimulus, repetition), memory-mapped where the file is .npy, checked against both tables.
-
-    Rows and columns of a .csv or .parquet are matched by their ids, an array's by their order.
-    """
-    responses = np.load(path, mmap_mode="r") if path.suffix == ".npy" else _labelled(path, neuroid_ids, stimulus_ids)
-    if responses.ndim == 2:
-        responses = responses[:, :, None]
-    expected = (len(neuroid_ids), len(stimulus_ids))
-    if responses.ndim != 3 or responses.shape[:2] != expected or responses.dtype.kind not in "fiu":
-        raise InputError(
-            f"{path} must be numbers of (neuroid, stimulus[, repetition]) = {expected} by neuroids.csv and "
-            f"stimuli.csv, but is {responses.dtype} {responses.shape}; make the rows of the three files agree"
-        )
-    _check_finite(path, responses, neuroid_ids)
-    return responses
-
-
-def read_rdms(path: Path, n_stimuli: int) -> Rdms:
-    """Return rdms[roi][subject], each a symmetric (stimulus, stimulus) float array."""
-    rdms: Rdms = {}
-    with np.load(path) as arrays:
-        for key in arrays.files:
-            region, _, subject = key.rpartition("__") if "__" in key else (key, "", "group")
-            rdm = arrays[key]
-            _check_rdm(f"{path}, matrix {key!r}", rdm, n_stimuli)
-            rdms.setdefault(region, {})[subject] = rdm.astype(np.float64)
-    if not rdms:
-        raise InputError(f"{path} holds no matrices; save one array a region under keys such as IT__subj01")
-    return rdms
-
-
-def with_ncsnr(metadata: pd.DataFrame, responses: np.ndarray) -> pd.DataFrame:
-    """Add the column `ncsnr` where it is absent: estimated from the repeats, NaN where there are none."""
-    if "ncsnr" in metadata.columns:
-        return metadata
-    repeated = responses.shape[2] > 1
-    return metadata.assign(ncsnr=estimate_ncsnr(responses) if repeated else np.full(len(metadata), np.nan))
+        if not table[column].any():
+            raise InputError(f"{path}: ROI {roi!r} has no neuroids; leave out the column {column!r}")
+    return table.rename(columns=dict(zip(columns, rois, strict=True))).set_index("neuroid_id"), rois
 
 
 def stimulus_digest(stimuli: pd.DataFrame) -> str:
@@ -149,13 +117,14 @@ def content_digest(folder: Path, stimuli: pd.DataFrame) -> str:
 def _read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path} is missing; a benchmark needs it with the columns {', '.join(required)}")
-    try:
+    with reading(path, "a CSV table with a header line"):
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
         table = pd.read_csv(path, dtype={required[0]: str, "image_path": str, "subject": str})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a CSV table with a header line: {error}") from error
+    if header.duplicated().any():
+        raise InputError(f"{path} has the column {header[header.duplicated()].iloc[0]!r} twice; leave one out")
     absent = [name for name in required if name not in table.columns]
     if absent:
-        raise InputError(f"{path} lacks the column {absent[0]!r}; it has {_first(list(table.columns), 8)}")
+        raise InputError(f"{path} lacks the column {absent[0]!r}; it has {first_names(table.columns, 8)}")
     if table.empty:
         raise InputError(f"{path} has no rows")
     empty = table[list(required)].isna().any(axis=1)
@@ -167,64 +136,36 @@ def _read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
 def _check_unique(path: Path, ids: pd.Series) -> None:
     repeated = list(ids[ids.duplicated()].unique())
     if repeated:
-        raise InputError(f"{path}: {ids.name} must be unique, but {len(repeated)} occur twice: {_first(repeated)}")
+        raise InputError(f"{path}: {ids.name} must be unique, but {len(repeated)} occur twice: {first_names(repeated)}")
+
+
+def _check_split(path: Path, table: pd.DataFrame) -> None:
+    if "split" in table.columns:
+        wrong = sorted(set(table["split"].astype(str)) - set(SPLITS))
+        if wrong:
+            raise InputError(f"{path}: column 'split' must hold train or test, but has {first_names(wrong)}")
+    n_train = int(train_rows(table).sum())
+    n_test = len(table) - n_train
+    if min(n_train, n_test) < MIN_STIMULI:
+        raise InputError(
+            f"{path} must leave at least {MIN_STIMULI} stimuli in train and in test, but has {n_train} and {n_test}; "
+            "add stimuli or change the column 'split'"
+        )
+
+
+def _check_numbers(path: Path, table: pd.DataFrame) -> None:
+    for name in ("ncsnr", "voxel_x", "voxel_y", "voxel_z"):
+        if name in table.columns and table[name].dtype.kind not in "fiu" and table[name].notna().any():
+            wrong = table[name][pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()]
+            raise InputError(f"{path}: column {name!r} must hold numbers, but has {first_names(wrong.unique())}")
+    if "ncsnr" in table.columns and (table["ncsnr"] < 0).any():
+        raise InputError(f"{path}: column 'ncsnr' must be 0 or more, or empty, but has {table['ncsnr'].min():g}")
 
 
 def _as_bool(path: Path, column: pd.Series) -> pd.Series:
     words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     values = column.astype(str).str.lower().map(words)
     if values.isna().any():
-        wrong = list(column[values.isna()].astype(str).unique())
-        raise InputError(f"{path}: column {column.name!r} must hold true/false or 1/0, but has {_first(wrong)}")
+        wrong = column[values.isna()].astype(str).unique()
+        raise InputError(f"{path}: column {column.name!r} must hold true/false or 1/0, but has {first_names(wrong)}")
     return values.astype(bool)
-
-
-def _labelled(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -> np.ndarray:
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, index_col=0)
-    if "neuroid_id" in table.columns:
-        table = table.set_index("neuroid_id")
-    table.index, table.columns = table.index.astype(str), table.columns.astype(str)
-    for got, expected, where in (
-        (table.index, neuroid_ids, "neuroids.csv"),
-        (table.columns, stimulus_ids, "stimuli.csv"),
-    ):
-        odd = sorted(set(got) ^ set(expected))
-        if odd or len(got) != len(expected):
-            raise InputError(
-                f"{path} and {where} must name the same ids once each ({len(got)} against {len(expected)}); "
-                f"in only one of them: {_first(odd)}"
-            )
-    return table.loc[list(neuroid_ids), list(stimulus_ids)].to_numpy()
-
-
-def _check_finite(path: Path, responses: np.ndarray, neuroid_ids: pd.Index) -> None:
-    """Missing repeats are legal; a stimulus without any repeat, or an infinite value, is not."""
-    if responses.dtype.kind != "f":
-        return
-    bad = []
-    for start in range(0, len(responses), BLOCK):
-        block = np.asarray(responses[start : start + BLOCK])
-        wrong = np.isinf(block).any(axis=(1, 2)) | np.isnan(block).all(axis=2).any(axis=1)
-        bad += list(neuroid_ids[start : start + BLOCK][wrong])
-    if bad:
-        raise InputError(
-            f"{path}: {len(bad)} neuroids have an infinite value or a stimulus without any repeat: {_first(bad)}; "
-            "leave these neuroids or stimuli out (single missing repeats may be NaN)"
-        )
-
-
-def _check_rdm(where: str, rdm: np.ndarray, n_stimuli: int) -> None:
-    if rdm.shape != (n_stimuli, n_stimuli) or rdm.dtype.kind not in "fiu":
-        raise InputError(
-            f"{where} must be numbers of shape ({n_stimuli}, {n_stimuli}), as stimuli.csv has as many rows, "
-            f"but is {rdm.dtype} {rdm.shape}"
-        )
-    if not np.isfinite(rdm).all():
-        raise InputError(f"{where} has {int((~np.isfinite(rdm)).sum())} entries that are not finite numbers")
-    if not np.allclose(rdm, rdm.T, rtol=1e-4, atol=1e-6):
-        raise InputError(f"{where} is not symmetric; average it with its transpose if that is what you mean")
-
-
-def _first(names: list, n: int = 3) -> str:
-    shown = ", ".join(repr(str(name)) for name in names[:n])
-    return shown + (f" and {len(names) - n} more" if len(names) > n else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pandas as pd
 from PIL import Image
 
 from juicyfruits.benchmark import Benchmark
-from juicyfruits.errors import InputError
+from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import atomic_path, check_replaceable
-from juicyfruits.prepared import RDM_FILE, ROI_PREFIX
+from juicyfruits.pictures import open_rgb
+from juicyfruits.prepared import RDM_FILE, ROI_PREFIX, read_info
 
 
 def write_benchmark(
@@ -32,7 +34,8 @@ def write_benchmark(
     Args:
         folder: where to; an earlier benchmark there is replaced, any other content is an `InputError`.
         stimuli: a row a stimulus with `stimulus_id`; `image_path` is filled in here.
-        images: one a stimulus, in their order: (height, width, 3) uint8 arrays, saved as PNG, or files to copy.
+        images: one a stimulus, in their order: (height, width, 3) uint8 arrays, saved as PNG, or files to copy; in
+            the folder they are named by their stimulus_id, which must therefore be a plain file name.
         neuroids: a row a neuroid: `neuroid_id`, `subject`, one boolean `roi_NAME` a region, anything else.
         responses: (neuroid, stimulus) or (neuroid, stimulus, repetition), saved as float32; NaN is a missing repeat.
         rdms: instead of neuroids and responses, rdms[roi][subject] of (stimulus, stimulus).
@@ -40,9 +43,9 @@ def write_benchmark(
 
     Example:
         >>> import tempfile
-        >>> table = pd.DataFrame({"stimulus_id": ["a", "b"]})
-        >>> pictures = [np.zeros((8, 8, 3), np.uint8)] * 2
-        >>> rdm = np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> table = pd.DataFrame({"stimulus_id": list("abcdef")})
+        >>> pictures = [np.zeros((8, 8, 3), np.uint8)] * 6
+        >>> rdm = 1 - np.eye(6)
         >>> write_benchmark(tempfile.mkdtemp() + "/tiny", table, pictures, rdms={"IT": {"m1": rdm}}).rois
         ['IT']
     """
@@ -50,9 +53,10 @@ def write_benchmark(
     if (responses is None) == (rdms is None) or (responses is None) != (neuroids is None):
         raise InputError("a benchmark has either neuroids with responses, or rdms; give one of the two")
     check_replaceable(folder, "benchmark.json")
+    ids = _check_ids(stimuli)
     with atomic_path(folder) as tmp:
         tmp.mkdir()
-        paths = _write_images(tmp, list(stimuli["stimulus_id"].astype(str)), images)
+        paths = _write_images(tmp, ids, images)
         _to_csv(stimuli.assign(image_path=paths), tmp / "stimuli.csv")
         if rdms is not None:
             np.savez_compressed(tmp / RDM_FILE, **{f"{r}__{s}": m for r, by in rdms.items() for s, m in by.items()})
@@ -63,24 +67,59 @@ def write_benchmark(
     return Benchmark(folder)
 
 
+def _check_ids(stimuli: pd.DataFrame) -> list[str]:
+    """Return the stimulus ids as text; as pictures are named by them, they must be plain and unique file names."""
+    if "stimulus_id" not in stimuli.columns:
+        raise InputError(f"stimuli lack the column 'stimulus_id'; they have {first_names(stimuli.columns, 8)}")
+    ids = ["" if pd.isna(name) else str(name) for name in stimuli["stimulus_id"]]
+    odd = [name for name in ids if name in ("", ".", "..") or set(name) & set("/\\\0")]
+    if odd:
+        raise InputError(f"stimulus_id {odd[0]!r} is no plain file name; leave out slashes, and leave none empty")
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(f"stimulus_id must be unique, but {len(twice)} occur twice: {first_names(twice)}")
+    return ids
+
+
 def _write_images(folder: Path, stimulus_ids: list[str], images: Iterable[np.ndarray | str | Path]) -> list[str]:
     (folder / "images").mkdir()
-    paths = []
-    for stimulus_id, image in zip(stimulus_ids, images, strict=True):
-        if isinstance(image, np.ndarray):
-            paths.append(f"images/{stimulus_id}.png")
-            Image.fromarray(image).save(folder / paths[-1], compress_level=1)
-        else:
-            paths.append(f"images/{Path(image).name}")
-            shutil.copyfile(image, folder / paths[-1])
+    images, paths = iter(images), []
+    for stimulus_id in stimulus_ids:
+        image = next(images, None)
+        if image is None:
+            raise InputError(f"{len(stimulus_ids)} stimuli have only {len(paths)} images; give one a stimulus")
+        suffix = Path(image).suffix if isinstance(image, (str, Path)) else ".png"
+        paths.append(f"images/{stimulus_id}{suffix}")
+        _write_image(folder / paths[-1], stimulus_id, image)
+    if next(images, None) is not None:
+        raise InputError(f"{len(stimulus_ids)} stimuli have more images than that; give one a stimulus")
     return paths
+
+
+def _write_image(path: Path, stimulus_id: str, image: np.ndarray | str | Path) -> None:
+    if isinstance(image, (str, Path)):
+        open_rgb(image)
+        shutil.copyfile(image, path)
+        return
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(
+            f"image of stimulus {stimulus_id!r} must be uint8 (height, width, 3) with values 0 to 255, or a file, but "
+            f"is {image.dtype} {image.shape}; convert it"
+        )
+    Image.fromarray(image).save(path, compress_level=1)
 
 
 def _write_info(folder: Path, name: str, info: dict) -> None:
     """Load what was written, so that nothing invalid is ever renamed into place, and describe it."""
     benchmark = Benchmark(folder)
     said = {"name": name, **info, "kind": benchmark.kind, "digest": benchmark.digest}
-    (folder / "benchmark.json").write_text(json.dumps(said, indent=2) + "\n")
+    try:
+        text = json.dumps(said, indent=2, default=lambda value: value.tolist())  # NumPy's scalars and arrays
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"info must hold what JSON can, texts, numbers and lists, but {error}; convert it") from None
+    (folder / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    read_info(folder)
 
 
 def _to_csv(table: pd.DataFrame, path: Path) -> None:
