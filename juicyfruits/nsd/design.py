@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.io import loadmat
 
 from juicyfruits.errors import InputError, near_names
+from juicyfruits.files import reading
 from juicyfruits.nsd import layout
-from juicyfruits.nsd.files import open_hdf5, require
+from juicyfruits.nsd.files import open_hdf5, read_table, require
 
 IMAGE_SETS = ("shared1000",)
 
@@ -37,12 +38,13 @@ def read_trials(source: Path, subject: str, beta_version: str, space: str) -> Tr
     `InputError` when a session is missing in between, or when betas, behaviour and design disagree.
     """
     paths = _session_paths(source, subject, beta_version, space)
-    behaviour = _read_behaviour(require(source / layout.responses_tsv(subject), f"the behaviour of {subject}"))
+    tsv = source / layout.responses_tsv(subject)
+    behaviour = read_table(tsv, f"the behaviour of {subject}", ("SESSION", "73KID"), sep="\t")
     sessions = []
     for session, path in enumerate(paths, start=1):
         shown = behaviour.loc[behaviour["SESSION"] == session, "73KID"].to_numpy(dtype=np.int64) - 1
         with open_hdf5(path, "betas") as betas:
-            n_trials = betas.shape[0]
+            n_trials = betas.shape[0] if betas.ndim else 0
         if len(shown) != n_trials:
             raise InputError(f"{path} has {n_trials} trials, but responses.tsv has {len(shown)} in session {session}")
         sessions.append((path, shown))
@@ -53,14 +55,20 @@ def read_trials(source: Path, subject: str, beta_version: str, space: str) -> Tr
 def designed_pictures(source: Path, subject: str) -> np.ndarray:
     """Return the 0-based nsd ids of all designed trials of a subject: subjectim[subject, masterordering]."""
     path = require(source / layout.EXPDESIGN, "the experiment's design")
-    design = loadmat(path, variable_names=["masterordering", "subjectim"])
-    absent = {"masterordering", "subjectim"} - set(design)
-    if absent:
-        raise InputError(f"{path} lacks {sorted(absent)[0]!r}; fetch the file again")
+    with reading(path, "a MATLAB file"):
+        design = loadmat(path, variable_names=["masterordering", "subjectim"])
+    for name in ("masterordering", "subjectim"):
+        if name not in design:
+            raise InputError(f"{path} lacks {name!r}; fetch the file again")
+        if design[name].dtype.kind not in "fiu" or design[name].ndim != 2:
+            raise InputError(f"{path}: {name!r} must be a matrix of numbers; fetch the file again")
     row = layout.subject_number(subject) - 1
     if row >= len(design["subjectim"]):
         raise InputError(f"{path} has {len(design['subjectim'])} subjects, but {subject} was asked for")
-    return design["subjectim"][row].astype(np.int64)[design["masterordering"].ravel().astype(np.int64) - 1] - 1
+    pictures, order = design["subjectim"][row].astype(np.int64), design["masterordering"].ravel().astype(np.int64) - 1
+    if len(order) and not 0 <= order.min() <= order.max() < len(pictures):
+        raise InputError(f"{path}: 'masterordering' must point into {len(pictures)} pictures; fetch the file again")
+    return pictures[order] - 1
 
 
 def choose_stimuli(source: Path, image_set: str, trials: dict[str, Trials]) -> tuple[pd.DataFrame, int]:
@@ -71,11 +79,10 @@ def choose_stimuli(source: Path, image_set: str, trials: dict[str, Trials]) -> t
     """
     if image_set not in IMAGE_SETS:
         raise InputError(f"unknown image set {image_set!r}; {near_names(image_set, IMAGE_SETS)}")
-    path = require(source / layout.STIM_INFO, "the table of stimuli")
-    info = pd.read_csv(path)
-    absent = [name for name in ("nsdId", image_set) if name not in info.columns]
-    if absent:
-        raise InputError(f"{path} lacks the column {absent[0]!r}; fetch the file again")
+    path = source / layout.STIM_INFO
+    info = read_table(path, "the table of stimuli", ("nsdId", image_set))
+    if not info[image_set].isin([0, 1]).all():
+        raise InputError(f"{path}: column {image_set!r} must hold True/False or 1/0; fetch the file again")
     members = info.loc[info[image_set].astype(bool)].sort_values("nsdId")
     seen_by_all = set.intersection(*(set(subject.counts()) for subject in trials.values()))
     chosen = members[members["nsdId"].isin(seen_by_all)]
@@ -92,22 +99,14 @@ def choose_stimuli(source: Path, image_set: str, trials: dict[str, Trials]) -> t
 
 def _session_paths(source: Path, subject: str, beta_version: str, space: str) -> list[Path]:
     folder = source / layout.betas_folder(subject, beta_version, space)
-    found = sorted(path.name for path in folder.glob("betas_session*.hdf5")) if folder.is_dir() else []
-    numbers = [int(re.search(r"(\d+)", name).group()) for name in found]
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"betas_session(\d{2,})\.hdf5", name)))
     if not numbers:
         raise InputError(f"no betas of {subject} in {folder}; fetch them, or choose another beta version or space")
     gaps = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
     if gaps:
         raise InputError(f"{folder} lacks session {gaps[0]} of {max(numbers)}; sessions must be there without a gap")
-    return [source / layout.betas_session(subject, number, beta_version, space) for number in sorted(numbers)]
-
-
-def _read_behaviour(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t")
-    absent = [name for name in ("SESSION", "73KID") if name not in table.columns]
-    if absent:
-        raise InputError(f"{path} lacks the column {absent[0]!r}; fetch the file again")
-    return table
+    return [source / layout.betas_session(subject, number, beta_version, space) for number in numbers]
 
 
 def _check_design(source: Path, subject: str, shown: np.ndarray) -> None:

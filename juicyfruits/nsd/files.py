@@ -9,8 +9,10 @@ from pathlib import Path
 import h5py
 import nibabel as nib
 import numpy as np
+import pandas as pd
 
-from juicyfruits.errors import InputError
+from juicyfruits.errors import InputError, first_names
+from juicyfruits.files import reading
 
 
 def require(path: Path, what: str) -> Path:
@@ -33,13 +35,29 @@ def open_hdf5(path: Path, dataset: str) -> Iterator[h5py.Dataset]:
     with file:
         if dataset not in file:
             raise InputError(f"{path} has no /{dataset}, only {', '.join(file) or 'nothing'}; fetch it again")
+        if not isinstance(file[dataset], h5py.Dataset):
+            raise InputError(f"{path}: /{dataset} must be an array, but is a group; fetch the file again")
         yield file[dataset]
+
+
+def read_table(path: Path, what: str, numbers: tuple[str, ...], sep: str = ",") -> pd.DataFrame:
+    """Return a table of the release after checking that it has these columns and that they hold whole numbers."""
+    require(path, what)
+    with reading(path, "a table"):
+        table = pd.read_csv(path, sep=sep)
+    for name in numbers:
+        if name not in table.columns:
+            raise InputError(f"{path} lacks the column {name!r}; fetch the file again")
+        if table[name].dtype.kind in "iub":
+            continue
+        odd = table[name][pd.to_numeric(table[name], errors="coerce").mod(1) != 0].unique()
+        if len(odd):
+            raise InputError(f"{path}: column {name!r} must hold whole numbers, not {first_names(odd)}; fetch it again")
+    return table
 
 
 def read_volume(path: Path) -> np.ndarray:
     """Return a NIfTI volume (X, Y, Z) in its stored dtype."""
     require(path, "a volume")
-    try:
+    with reading(path, "a whole NIfTI file"):
         return np.asarray(nib.load(path).dataobj)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError) as error:
-        raise InputError(f"{path} is no whole NIfTI file ({error}); fetch it again") from error

@@ -78,6 +78,11 @@ def prepare_nsd(
         responses.append(values[usable])
         masked[subject] = {**voxels.masked, "flat or without data in a session": int((~usable).sum())}
         reasons = ", ".join(f"{count} {reason}" for reason, count in masked[subject].items())
+        if not usable.any():
+            raise InputError(
+                f"no voxel is left of {subject}; masked: {reasons}; lower the ncsnr threshold, choose other ROIs, or "
+                "leave the subject out"
+            )
         print(f"{subject}: {usable.sum()} voxels kept; masked: {reasons}")
     return write_benchmark(
         out,
@@ -153,7 +158,7 @@ def read_betas(path: Path, voxels: Voxels) -> np.ndarray:
     x, y, z = (voxels.table[f"voxel_{axis}"].to_numpy() for axis in "xyz")
     breaks = np.flatnonzero((np.diff(x) != 1) | (np.diff(y) != 0) | (np.diff(z) != 0)) + 1
     with open_hdf5(path, "betas") as betas:
-        if betas.dtype.kind != "i" or betas.shape[1:] != voxels.shape[::-1]:
+        if (betas.dtype.kind, betas.dtype.itemsize) != ("i", 2) or betas.shape[1:] != voxels.shape[::-1]:
             raise InputError(
                 f"{path}: /betas must be int16 (trial, Z, Y, X) with Z, Y, X = {voxels.shape[::-1]} as the ROI maps "
                 f"say, but is {betas.dtype} {betas.shape}; betas and maps must be of one space"
@@ -168,6 +173,11 @@ def read_betas(path: Path, voxels: Voxels) -> np.ndarray:
 def read_images(source: Path, nsd_ids: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the chosen pictures, (height, width, 3) uint8, one range of the file at a time."""
     with open_hdf5(source / layout.STIMULI, "imgBrick") as brick:
+        if brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[3] != 3:
+            raise InputError(
+                f"{source / layout.STIMULI}: /imgBrick must be uint8 (picture, height, width, 3), but is {brick.dtype} "
+                f"{brick.shape}; fetch it again"
+            )
         if nsd_ids.max() >= len(brick):
             raise InputError(
                 f"{source / layout.STIMULI} has {len(brick)} pictures, but number {nsd_ids.max()} is needed"
@@ -179,8 +189,6 @@ def read_images(source: Path, nsd_ids: np.ndarray) -> Iterator[np.ndarray]:
 def merge_tables(tables: list[pd.DataFrame], rois: Sequence[str] | None) -> pd.DataFrame:
     """Join the subjects' voxel tables; drop ROI columns without any voxel, unless they were named: an `InputError`."""
     table = pd.concat(tables, ignore_index=True)
-    if table.empty:
-        raise InputError("no voxel is left; lower the ncsnr threshold or choose other ROIs")
     columns = [name for name in table.columns if name.startswith(ROI_PREFIX)]
     empty = [name for name in columns if not table[name].any()]
     if rois and empty:

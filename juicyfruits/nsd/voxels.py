@@ -38,20 +38,31 @@ def choose_voxels(
 ) -> Voxels:
     """Return the voxels in any of `rois` (EVC and OTC by default) whose ncsnr is above the threshold."""
 
+    ncsnr_path = source / layout.ncsnr_map(subject, beta_version, space)
+    ncsnr = read_volume(ncsnr_path)
+    if ncsnr.ndim != 3 or ncsnr.dtype.kind not in "fiu":
+        raise InputError(
+            f"{ncsnr_path} must be numbers of (X, Y, Z), but is {ncsnr.dtype} {ncsnr.shape}; fetch it again"
+        )
+
     @cache
     def read_map(map_name: str) -> np.ndarray:
-        return read_volume(source / layout.roi_map(subject, map_name, space))
+        volume = read_volume(source / layout.roi_map(subject, map_name, space))
+        if volume.shape != ncsnr.shape:
+            raise InputError(
+                f"{subject}: the ROI map {map_name!r} is {volume.shape} but ncsnr is {ncsnr.shape}; they must be of "
+                "one space"
+            )
+        return volume
 
     chosen = list(rois or layout.VOXEL_SETS)
     columns = chosen if rois else [*chosen, *layout.FINER_ROIS]
     masks = {roi: roi_mask(roi, read_map) for roi in columns}
     inside = np.any([masks[roi] for roi in chosen], axis=0)
-    ncsnr = read_volume(source / layout.ncsnr_map(subject, beta_version, space))
-    if ncsnr.shape != inside.shape:
-        raise InputError(
-            f"{subject}: ROI maps are {inside.shape} but ncsnr is {ncsnr.shape}; they must be of one space"
-        )
-    reliable = np.nan_to_num(ncsnr) > threshold
+    reliable = np.isfinite(ncsnr) & (np.nan_to_num(ncsnr) > threshold)
+    masked = {f"ncsnr not above {threshold:g}": int((inside & ~reliable & ~np.isinf(ncsnr)).sum())}
+    if n_infinite := int((inside & np.isinf(ncsnr)).sum()):
+        masked["ncsnr infinite"] = n_infinite
     z, y, x = np.nonzero((inside & reliable).T)
     table = pd.DataFrame(
         {
@@ -64,4 +75,4 @@ def choose_voxels(
             **{ROI_PREFIX + roi: mask[x, y, z] for roi, mask in masks.items()},
         }
     )
-    return Voxels(table, inside.shape, {f"ncsnr not above {threshold:g}": int((inside & ~reliable).sum())})
+    return Voxels(table, inside.shape, masked)

@@ -68,10 +68,12 @@ def make_mini(
     SUBJECT_neuroid_id; SUBJECT_ncsnr; SUBJECT_nsd_id; SUBJECT_flat) and `truth_factors.csv` (a row a picture: what was
     drawn). The same seed gives the same bytes. The default takes about 20 seconds and 150 MB.
 
-    Raises `InputError` if `out` holds anything but an earlier miniature.
+    Raises `InputError` if `out` holds anything but an earlier miniature, and for a negative seed.
     """
     out = Path(out)
     check_replaceable(out, layout.TRUTH)
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; choose 0 or more")
     if min(n_shared, n_subjects, n_repeats, n_sessions) < 1 or n_unique < 0 or min(volume) < 6:
         raise InputError(
             "a miniature needs at least one picture, subject, repeat and session, and a volume of 6 x 6 x 6"

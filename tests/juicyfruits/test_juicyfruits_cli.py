@@ -36,6 +36,15 @@ def test_check_reads_every_picture(own_folder, capsys):
     assert "s4.png cannot be read as a picture" in capsys.readouterr().err
 
 
+def test_check_refuses_neuroids_without_a_score(own_folder, capsys):
+    (own_folder / "benchmark.json").unlink()
+    responses = np.load(own_folder / "responses.npy")
+    responses[2, 1::2] = 1
+    np.save(own_folder / "responses.npy", responses)
+    assert main(["check", str(own_folder)]) == 2
+    assert "1 neuroids answer all test stimuli alike and have no score: 'c'" in capsys.readouterr().err
+
+
 def test_list_goes_on_after_a_broken_folder_and_skips_hidden_ones(own_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JUICYFRUITS_DATA", str(tmp_path))
     shutil.copytree(own_folder, tmp_path / ".own.1.tmp")
@@ -63,7 +72,13 @@ def tiny(out, options):
 
 
 @pytest.mark.parametrize(
-    "argv", [["check", "nowhere"], ["prepare", "nowhere", "out"], ["prepare", "nowhere", "out", "--rois", "V9"]]
+    "argv",
+    [
+        ["check", "nowhere"],
+        ["make-mini", "out", "--seed", "-1"],
+        ["prepare", "nowhere", "out"],
+        ["prepare", "nowhere", "out", "--rois", "V9"],
+    ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

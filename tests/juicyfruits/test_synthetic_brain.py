@@ -129,6 +129,8 @@ def test_noise_is_set_by_the_true_ncsnr(mini_source):
 def test_bad_options_and_precious_folders(tmp_path):
     with pytest.raises(InputError, match="at least one picture"):
         make_mini(tmp_path / "mini", n_subjects=0)
+    with pytest.raises(InputError, match="seed -1 is negative"):
+        make_mini(tmp_path / "mini", seed=-1)
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="will not be replaced"):
         make_mini(tmp_path)
