@@ -63,7 +63,10 @@ def write_benchmark(
         else:
             _to_csv(neuroids, tmp / "neuroids.csv")
             np.save(tmp / "responses.npy", np.asarray(responses, dtype=np.float32))
-        _write_info(tmp, folder.resolve().name, info or {})
+        try:
+            _write_info(tmp, folder.resolve().name, info or {})
+        except InputError as error:  # nobody will find the temporary folder
+            raise InputError(str(error).replace(str(tmp), str(folder))) from error
     return Benchmark(folder)
 
 

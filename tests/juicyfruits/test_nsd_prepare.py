@@ -201,7 +201,7 @@ def test_stray_files_are_no_sessions(source_copy, tmp_path):
 def test_infinite_ncsnr_is_masked_and_counted(source_copy, mini_source, tmp_path):
     before = prepare_nsd(mini_source, tmp_path / "before", subjects=["subj01"])
     x, y, z = before.metadata[["voxel_x", "voxel_y", "voxel_z"]].iloc[0]
-    volume = np.array(nib.load(source_copy / NCSNR).dataobj)
+    volume = np.asarray(nib.load(source_copy / NCSNR).dataobj).copy()
     volume[x, y, z] = np.inf
     nib.save(nib.Nifti1Image(volume, np.eye(4)), source_copy / NCSNR)
     after = prepare_nsd(source_copy, tmp_path / "after", subjects=["subj01"])

@@ -59,7 +59,7 @@ def test_nothing_invalid_is_written(tmp_path):
     stimuli = pd.DataFrame({"stimulus_id": list("abcdef")})
     neuroids = pd.DataFrame({"neuroid_id": ["x"], "subject": ["s"], "roi_V1": [True]})
     images = [np.zeros((4, 4, 3), np.uint8)] * 6
-    with pytest.raises(InputError, match="without any repeat"):
+    with pytest.raises(InputError, match=r"b/responses.npy: 1 neuroids have .* without any repeat"):
         write_benchmark(tmp_path / "b", stimuli, images, neuroids=neuroids, responses=np.array([[1.0] * 5 + [np.nan]]))
     for wrong, message in ((images[:1], "6 stimuli have only 1 images"), (images * 2, "have more images than that")):
         with pytest.raises(InputError, match=message):
