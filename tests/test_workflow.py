@@ -215,7 +215,7 @@ def test_your_own_folder_is_a_benchmark(run, tmp_path):
     own = {"nsd_mini": None, "own": {"source": "folder", "path": "brought"}}
     config.write_text(json.dumps({"benchmarks": own, "models": ["torchvision_alexnet_random"]}))
     text = snakemake(tmp_path, "--configfile", config)
-    assert "own: 1 model, 18 layers" in text
+    assert "brought: 1 model, 18 layers" in text
     assert planned(tmp_path, "--configfile", config) == {}
     changed = next((folder / "images").iterdir())
     shutil.copy(mini.image_paths[50], changed)

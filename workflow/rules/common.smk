@@ -27,12 +27,31 @@ def check(what, data, schema):
         raise WorkflowError(f"{what}: {place}{found.message} {hint}") from None
 
 
+def with_numbers(value):
+    """Read numbers and null back: what --config has within braces or brackets comes as text."""
+    if isinstance(value, dict):
+        return {key: with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(item) for item in value]
+    if value in ("null", "~"):
+        return None
+    for number in (int, float) if isinstance(value, str) else ():
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return value
+
+
+for section in {"extract", "score"} & set(config):
+    config[section] = with_numbers(config[section])
+
 # A further config file can only add to config.yaml, so null takes a benchmark out.
 if isinstance(config.get("benchmarks"), dict):
     config["benchmarks"] = {
         str(name): settings
         for name, settings in config["benchmarks"].items()
-        if settings is not None
+        if settings not in (None, "null")
     }
 check("config", config, "../schemas/config.schema.yaml")
 
