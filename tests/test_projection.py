@@ -45,7 +45,8 @@ def test_it_is_a_plain_matrix_product(n, dtype):
     expected = x.double() @ projection.dense().double().T
     got = projection(x)
     assert got.dtype == torch.float32
-    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-4)
+    # Sums of some 28 terms in float32, scaled by 0.75: values reach 20, and 1e-5 of that is what float32 can promise.
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=2e-5)
 
 
 def test_the_answer_does_not_depend_on_the_batch_or_on_other_maps():

@@ -40,7 +40,7 @@ def test_every_distinct_map_is_there_once_projected_as_a_plain_product(net, pict
         if n_features > width:
             wide += 1
             R = SparseProjection(n_features, width, seed=0).dense()
-            np.testing.assert_allclose(store[uid], whole @ R.T, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(store[uid], whole.double() @ R.double().T, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(store.ones(uid), R.sum(1), rtol=1e-5, atol=1e-5)
         else:
             assert np.array_equal(store[uid], whole)
