@@ -132,46 +132,30 @@ class _Brain:
     """The benchmark's side of every comparison, made once: responses and RDMs by cell (region, subject) and split."""
 
     def __init__(self, benchmark: Benchmark, settings: ScoreSettings, device: torch.device):
-        self.benchmark, self.settings, self.device = benchmark, settings, device
+        self.benchmark, self.settings = benchmark, settings
         self.has_responses = benchmark.kind == "responses"
         self.metrics = [m for m in settings.metrics if self.has_responses or m == "cRSA"]
         if not self.metrics:
             raise InputError(f"benchmark {benchmark.name!r} holds RDMs only: the one metric for it is cRSA, add it.")
         rows = {"train": np.flatnonzero(benchmark.train), "test": np.flatnonzero(benchmark.test)}
         rows["all"] = np.arange(len(benchmark.train))
-        few = [split for split, index in rows.items() if len(index) < 3]
-        if few:
-            raise InputError(
-                f"benchmark {benchmark.name!r}: expected at least 3 stimuli in every split, got "
-                f"{len(rows[few[0]])} for {few[0]}; add stimuli, or change the column split of stimuli.csv."
-            )
         self.rows = {split: torch.from_numpy(index).to(device) for split, index in rows.items()}
         if self.has_responses:
-            self.Y = torch.tensor(benchmark.response_data.to_numpy().T, device=device)
-            self._check_vary()
+            benchmark.check_varies()
+            Y = torch.tensor(benchmark.response_data.to_numpy().T, device=device)
+            self.Y = {split: Y[self.rows[split]] for split in ("train", "test")}
             self.cells = {
                 (roi, subject): torch.from_numpy(index).to(device)
                 for roi, by_subject in benchmark.get_roi_indices().items()
                 for subject, index in by_subject.items()
             }
-            rdms = [compute_rdm(self.Y[:, index]) for index in self.cells.values()]
+            rdms = [compute_rdm(Y[:, index]) for index in self.cells.values()]
         else:
             self.cells = {(roi, subject): None for roi in benchmark.rdms for subject in benchmark.rdms[roi]}
             rdms = [torch.from_numpy(benchmark.rdms[roi][subject]).to(device) for roi, subject in self.cells]
         self.pairs = {split: self.among(torch.stack(rdms), split) for split in self.rows}
         self._regions = [benchmark.rois.index(region) for region, _ in self.cells]
         self._subjects = [benchmark.subjects.index(subject) for _, subject in self.cells]
-
-    def _check_vary(self) -> None:
-        """A neuroid that answers all train or all test stimuli alike has no score, and would leave its regions none."""
-        for split in ("train", "test"):
-            Y = self.Y[self.rows[split]]
-            flat = self.benchmark.metadata.index[(Y[0] == Y).all(dim=0).cpu().numpy()]
-            if len(flat):
-                raise InputError(
-                    f"benchmark {self.benchmark.name!r}: {len(flat)} neuroids answer all {split} stimuli alike and "
-                    f"have no score there: {', '.join(map(str, flat[:3]))}; leave them out of the benchmark."
-                )
 
     def among(self, rdm: Tensor, split: str) -> Tensor:
         """Return the pairs of a split's stimuli in an RDM (n, n) or a stack (k, n, n)."""
@@ -193,17 +177,17 @@ def _score_geometry(table: xr.Dataset, brain: _Brain, layer: int, rdm: Tensor) -
 
 def _score_encoding(table: xr.Dataset, brain: _Brain, layer: int, X: Tensor) -> None:
     """Fit once; the predictions of both splits serve eReg and eRSA of all subjects and regions."""
-    train, test = brain.rows["train"], brain.rows["test"]
-    decomposition = ridge_decompose(X[train])
-    alpha = select_alphas(decomposition, brain.Y[train], brain.settings.alphas).alpha
-    weights, mean = ridge_weights(decomposition, brain.Y[train], alpha)
+    Y = brain.Y["train"]
+    decomposition = ridge_decompose(X[brain.rows["train"]])
+    alpha = select_alphas(decomposition, Y, brain.settings.alphas).alpha
+    weights, mean = ridge_weights(decomposition, Y, alpha)
     predictions = {
-        "train": loo_predictions(decomposition, brain.Y[train], alpha),
-        "test": mean + project(decomposition, X[test]) @ weights,
+        "train": loo_predictions(decomposition, Y, alpha),
+        "test": mean + project(decomposition, X[brain.rows["test"]]) @ weights,
     }
     table["alpha"].values[layer] = alpha.cpu()
     for split, predicted in predictions.items():
-        r = pearsonr(brain.Y[brain.rows[split]], predicted)
+        r = pearsonr(brain.Y[split], predicted)
         table["encoding"].values[layer, :, SPLITS.index(split)] = r.cpu()
         brain.fill(table, "eReg", layer, split, [r[index].mean().item() for index in brain.cells.values()])
         if "eRSA" in brain.metrics:

@@ -90,6 +90,17 @@ class Benchmark:
             columns=pd.Index(self.stimulus_data["stimulus_id"], name="stimulus_id"),
         )
 
+    def check_varies(self) -> None:
+        """Raise `InputError` for neuroids that answer all train or all test stimuli alike: they have no score."""
+        for split, rows in (("train", self.train), ("test", self.test)):
+            means = self.response_data.loc[:, rows]
+            flat = means.index[means.eq(means.iloc[:, 0], axis=0).all(axis=1)]
+            if len(flat):
+                raise InputError(
+                    f"{self.folder}: {len(flat)} neuroids answer all {split} stimuli alike and have no score: "
+                    f"{first_names(flat)}; leave them out"
+                )
+
     def repeats(self) -> np.ndarray:
         """Return n_i, how many repeats each mean rests on: int (neuroid, stimulus)."""
         responses = self._need_responses()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from juicyfruits.benchmark import Benchmark, data_folder
-from juicyfruits.errors import InputError, first_names
+from juicyfruits.errors import InputError
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.prepare import prepare_nsd
 from juicyfruits.synthetic.mini import make_mini
@@ -104,20 +104,8 @@ def _check(args: argparse.Namespace) -> None:
     for index in range(len(benchmark.image_paths)):
         benchmark.get_stimulus(index)
     if benchmark.kind == "responses":
-        _check_varies(benchmark)
+        benchmark.check_varies()
     print(benchmark)
-
-
-def _check_varies(benchmark: Benchmark) -> None:
-    """Raise `InputError` for neuroids that answer all train or all test stimuli alike: they have no score."""
-    for split, rows in (("train", benchmark.train), ("test", benchmark.test)):
-        means = benchmark.response_data.loc[:, rows]
-        flat = means.index[means.eq(means.iloc[:, 0], axis=0).all(axis=1)]
-        if len(flat):
-            raise InputError(
-                f"{benchmark.folder}: {len(flat)} neuroids answer all {split} stimuli alike and have no score: "
-                f"{first_names(flat)}; leave them out"
-            )
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def test_a_neuroid_that_does_not_vary_is_named(benchmark, store):
     flat = Benchmark(benchmark.folder)
     flat.responses = np.array(benchmark.responses)
     flat.responses[5, 1::2] = 2.0
-    with pytest.raises(InputError, match=r"1 neuroids answer all test stimuli alike.*: n5;"):
+    with pytest.raises(InputError, match=r"1 neuroids answer all test stimuli alike.*: 'n5';"):
         score_model(store, flat, device="cpu", progress=False)
 
 

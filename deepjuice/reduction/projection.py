@@ -100,9 +100,7 @@ class SparseProjection:
 class Identity:
     """The projection of maps that are no wider than k: they stay as they are."""
 
-    n_bytes = 0
-
-    def __init__(self, n_features: int, device: torch.device | str = "cpu"):
+    def __init__(self, n_features: int):
         self.n_features = self.width = n_features
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
