@@ -7,19 +7,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from deepjuice.devices import get_device, get_device_name
 from deepjuice.extraction.feature_maps import BatchedFeatureMaps, FeatureMaps
-from deepjuice.extraction.inputs import Inputs, to_model
+from deepjuice.extraction.inputs import Inputs, ModelInputs, to_model
 from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
+from deepjuice.extraction.passes import run_pass
 from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total
-from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
+from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError, near_names
 
 STRATEGIES = ("join", "list", "stack")
-ModelInputs = DataLoader | torch.Tensor | list[torch.Tensor]
 
 
 def get_feature_maps(
@@ -259,15 +258,16 @@ def _collect(
             _check_shape(uid, joined[uid], tensor, event.rows)
             joined[uid][event.rows] = tensor.to(output_device)
 
-    row = 0
-    bar = tqdm(inputs, "Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
-    with evaluating(model), Tracer(model, copy) as tracer:
-        for batch in bar:
-            tracer(to_model(batch, model, device), start_row=row)
-            row += len(batch)
-            if batch_strategy != "join":
-                batches.append(FeatureMaps({uid: current[uid] for uid in wanted}, aliases))
-                current.clear()
+    bar = tqdm(desc="Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
+
+    def finish(rows: slice) -> None:
+        bar.update()
+        if batch_strategy != "join":
+            batches.append(FeatureMaps({uid: current[uid] for uid in wanted}, aliases))
+            current.clear()
+
+    with bar:
+        run_pass(model, inputs, copy, device, after_batch=finish)
     if batch_strategy == "join":
         return FeatureMaps({uid: joined[uid] for uid in wanted}, aliases)
     return batches if batch_strategy == "list" else BatchedFeatureMaps(batches, progress)

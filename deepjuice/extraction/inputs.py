@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
+from deepjuice.tracing import n_rows
 from juicyfruits.errors import InputError
 
 SAMPLE_SIZE = 4  # enough that different layers do not agree by chance, few enough to hash every map of a large network
 
+Batch = torch.Tensor | Mapping[str, torch.Tensor]
+ModelInputs = DataLoader | Batch | list[Batch]
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """Batches that can be gone through again and again, their number, and a few inputs to look at first."""
+    """Batches that can be gone through again and again, their number, and a few inputs to look at first.
+
+    A batch is a tensor, or a dictionary of tensors (tokenised text), which reaches the model as keywords.
+    """
 
     batches: Iterable
     n_batches: int
     n_inputs: int
-    sample: torch.Tensor
+    sample: Batch
 
     @classmethod
-    def of(cls, inputs: DataLoader | torch.Tensor | list[torch.Tensor]) -> Inputs:
-        """Accept a `DataLoader`, one tensor (all inputs as one batch) or a list of batches."""
+    def of(cls, inputs: ModelInputs, sample_size: int = SAMPLE_SIZE) -> Inputs:
+        """Accept a `DataLoader`, one tensor or dictionary (all inputs as one batch) or a list of batches."""
         if isinstance(inputs, Inputs):
             return inputs
-        if isinstance(inputs, torch.Tensor):
+        if isinstance(inputs, (torch.Tensor, Mapping)):
             inputs = [inputs]
         if isinstance(inputs, DataLoader):
-            return cls._of_loader(inputs)
+            return cls._of_loader(inputs, sample_size)
         if isinstance(inputs, (list, tuple)) and inputs:
-            sizes = [len(first_tensor(batch)) for batch in inputs]
-            return cls(inputs, len(inputs), sum(sizes), first_tensor(inputs[0])[:SAMPLE_SIZE])
+            sizes = [n_rows(model_input(batch)) for batch in inputs]
+            return cls(inputs, len(inputs), sum(sizes), take(model_input(inputs[0]), slice(0, sample_size)))
         raise InputError(
             f"inputs of type {type(inputs).__name__}: expected a DataLoader, a tensor or a non-empty list of "
             "tensors; get_data_loader(paths, preprocess) makes a loader."
         )
 
     @classmethod
-    def _of_loader(cls, loader: DataLoader) -> Inputs:
+    def _of_loader(cls, loader: DataLoader, sample_size: int) -> Inputs:
         try:
-            n_inputs = len(loader.sampler)
+            n_inputs = len(loader.dataset) if loader.batch_size is None else len(loader.sampler)
         except TypeError:
             raise InputError(
                 "a DataLoader over an IterableDataset: expected one whose number of inputs is known; give a list of "
@@ -51,35 +58,56 @@ class Inputs:
             ) from None
         if loader.drop_last:
             n_inputs = len(loader) * loader.batch_size
-        if isinstance(loader.sampler, SequentialSampler):  # a few inputs are quicker to load than a whole batch
-            first = loader.collate_fn([loader.dataset[i] for i in range(min(SAMPLE_SIZE, n_inputs))])
+        if isinstance(loader.sampler, SequentialSampler) and loader.batch_size:
+            # a few inputs are quicker to load than a whole batch
+            first = loader.collate_fn([loader.dataset[i] for i in range(min(sample_size, n_inputs))])
         else:
             first = next(iter(loader))
-        return cls(loader, len(loader), n_inputs, first_tensor(first)[:SAMPLE_SIZE])
+        return cls(loader, len(loader), n_inputs, take(model_input(first), slice(0, sample_size)))
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         seen = 0
         for batch in self.batches:
-            tensor = first_tensor(batch)
-            seen += len(tensor)
-            yield tensor
+            x = model_input(batch)
+            seen += n_rows(x)
+            yield x
         if seen != self.n_inputs:
             raise InputError(f"the loader was to give {self.n_inputs} inputs, got {seen}; give a list of its batches.")
 
 
-def to_model(batch: torch.Tensor, model: nn.Module, device: torch.device) -> torch.Tensor:
+def model_input(batch: object) -> Batch:
+    """Return what of a batch goes to the model: the tensor or dictionary, or the first item of a tuple with labels."""
+    while isinstance(batch, (tuple, list)) and batch:
+        batch = batch[0]
+    if isinstance(batch, Mapping) and batch and all(isinstance(value, torch.Tensor) for value in batch.values()):
+        return batch
+    if not isinstance(batch, torch.Tensor) or batch.ndim == 0:
+        raise InputError(
+            f"a batch of type {type(batch).__name__}: expected a tensor, a dictionary of tensors, or a tuple that "
+            "begins with one."
+        )
+    return batch
+
+
+def each(x: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    """Apply a function to a batch's tensor, or to every tensor of its dictionary."""
+    return {name: change(tensor) for name, tensor in x.items()} if isinstance(x, Mapping) else change(x)
+
+
+def take(x: Batch, rows: slice) -> Batch:
+    """Return some rows of a batch, as views."""
+    return each(x, lambda tensor: tensor[rows])
+
+
+def to_model(x: Batch, model: nn.Module, device: torch.device) -> Batch:
     """Return a copy of a batch on the model's device and, for floating inputs, in the precision of its weights.
 
     A copy, since a network whose first layer works in place would otherwise change the caller's inputs.
     """
-    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), batch.dtype)
-    return batch.to(device, weights if batch.is_floating_point() else batch.dtype, copy=True)
+    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        dtype = weights if tensor.is_floating_point() and weights else tensor.dtype
+        return tensor.to(device, dtype, copy=True)
 
-def first_tensor(batch: object) -> torch.Tensor:
-    """Return the inputs of a batch that may also carry labels: the tensor, or the first item of a tuple."""
-    while isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    if not isinstance(batch, torch.Tensor):
-        raise InputError(f"a batch of type {type(batch).__name__}: expected a tensor, or a tuple that begins with one.")
-    return batch
+    return each(x, move)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
+from deepjuice.extraction.inputs import Batch
+from deepjuice.tracing import Event, Tracer, evaluating, n_rows, tensors_in
 from juicyfruits.errors import InputError
 
 
@@ -80,7 +81,7 @@ def batch_map(tensor: torch.Tensor, n_rows: int) -> str | None:
     return None
 
 
-def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
+def inspect_maps(model: nn.Module, sample: Batch) -> Inspection:
     """Run a few inputs through a model and describe every map it makes.
 
     Two maps are duplicates when all their flattened values agree exactly, whatever their shapes; the first to
@@ -102,7 +103,7 @@ def inspect_maps(model: nn.Module, sample: torch.Tensor) -> Inspection:
     def describe(event: Event) -> None:
         call, maps = event.call, made.setdefault(event.call.uid, [])
         for uid, tensor in tensors_in(call.uid, event.output):
-            reason = batch_map(tensor, len(sample))
+            reason = batch_map(tensor, n_rows(sample))
             if reason:
                 refused[uid] = reason
                 continue

@@ -16,12 +16,13 @@ from deepjuice import versions
 from deepjuice.devices import get_device
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
+from deepjuice.extraction.passes import run_pass
 from deepjuice.extraction.plan import plan_extraction
 from deepjuice.extraction.store import FeatureStore, StoreHeader, StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
 from deepjuice.memory import available_memory, format_bytes, parse_bytes
 from deepjuice.reduction import ProjectionPool, jl_width
-from deepjuice.tracing import Event, Tracer, evaluating, tensors_in
+from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError
 from juicyfruits.files import check_replaceable
 
@@ -98,7 +99,7 @@ def extract_features(
         *(model_uid, len(records), len(inspection.records) - len(records), len(image_paths), width),
         *(plan.batch_size, format_bytes(plan.peak), format_bytes(limit), device),
     )
-    projections = ProjectionPool(width, seed, device)
+    projections = ProjectionPool(width, seed=seed, device=device)
     ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}
     with StoreWriter(out, header, ones) as writer:
         left = image_paths[writer.rows_done :]
@@ -149,19 +150,22 @@ def _fill(
                 projected[uid] = projections[flat.shape[1]](flat)
                 means[uid] = flat.mean(1)
 
-    row = writer.rows_done
     bar = tqdm(
-        desc=writer.header.model_uid, initial=row, total=writer.header.n_stimuli, unit="img", disable=not progress
+        desc=writer.header.model_uid,
+        initial=writer.rows_done,
+        total=writer.header.n_stimuli,
+        unit="img",
+        disable=not progress,
     )
-    with bar, evaluating(model), Tracer(model, project) as tracer:
-        for batch in loader:
-            tracer(to_model(batch, model, device), start_row=row)
-            block = {uid: projected[uid].cpu().numpy() for uid in order}
-            row_means = torch.stack([means[uid] for uid in order]).cpu().numpy()
-            _check_finite(block, row)
-            writer.write_block(block, row_means)
-            row += len(batch)
-            bar.update(len(batch))
+
+    def finish(rows: slice) -> None:
+        block = {uid: projected[uid].cpu().numpy() for uid in order}
+        _check_finite(block, rows.start)
+        writer.write_block(block, torch.stack([means[uid] for uid in order]).cpu().numpy())
+        bar.update(rows.stop - rows.start)
+
+    with bar:
+        run_pass(model, Inputs.of(loader), project, device, after_batch=finish, start_row=writer.rows_done)
 
 
 def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -> None:

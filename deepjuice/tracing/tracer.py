@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,24 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
 
 
+class _PassDone(BaseException):
+    """Ends a forward pass after its last needed call; no model's `except Exception` can swallow it."""
+
+
+def run_model(model: nn.Module, x: Any) -> Any:
+    """Call a model on one batch: a tensor as its argument, a dictionary (tokenised text) as its keywords."""
+    return model(**x) if isinstance(x, Mapping) else model(x)
+
+
+def n_rows(x: Any) -> int:
+    """Return the number of inputs of a batch: the length of the tensor, or of a dictionary's first one.
+
+    >>> n_rows({"input_ids": torch.zeros(3, 7)})
+    3
+    """
+    return len(next(iter(x.values())) if isinstance(x, Mapping) else x)
+
+
 class Tracer:
     """Tell a listener of every call of every module, batch after batch, under uids that stay the same.
 
@@ -37,6 +55,8 @@ class Tracer:
     Args:
         model: any module; it is not changed, nor put into another mode.
         listener: called with each `Event`.
+        forward: how a batch is put through the model; by default `run_model`.
+        stop_after: uids of calls; a pass ends as soon as all of them have completed, and returns `None`.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     >>> seen = []
@@ -46,9 +66,17 @@ class Tracer:
     (['Linear-1-1', 'ReLU-1-2', 'Sequential-0-1'], ['Sequential-0-1', 'Linear-1-1', 'ReLU-1-2'])
     """
 
-    def __init__(self, model: nn.Module, listener: Listener):
+    def __init__(
+        self,
+        model: nn.Module,
+        listener: Listener,
+        forward: Callable[[nn.Module, Any], Any] = run_model,
+        stop_after: Collection[str] = (),
+    ):
         self.model = model
         self.listener = listener
+        self.forward = forward
+        self.stop_after = frozenset(stop_after)
         self.calls: list[Call] = []  # in the order in which they begin, as the first pass had them
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._complete = False
@@ -63,14 +91,19 @@ class Tracer:
         while self._handles:
             self._handles.pop().remove()
 
-    def __call__(self, *inputs: Any, start_row: int = 0) -> Any:
-        """Run one forward pass; `start_row` is the place of its first input in the whole set."""
-        self._rows = slice(start_row, start_row + len(inputs[0]))
+    def __call__(self, x: Any, start_row: int = 0) -> Any:
+        """Run one forward pass over a batch; `start_row` is the place of its first input in the whole set."""
+        self._rows = slice(start_row, start_row + n_rows(x))
         self._begun = 0
         self._open: list[Call] = []
+        self._waiting = set(self.stop_after)
         self._per_depth: Counter[int] = Counter()
         self._per_path: Counter[str] = Counter()
-        output = self.model(*inputs)
+        try:
+            output = self.forward(self.model, x)
+        except _PassDone:
+            self._complete = True
+            return None
         if self._complete and self._begun != len(self.calls):
             raise InputError(
                 f"rows {self._rows.start}-{self._rows.stop - 1}: expected {len(self.calls)} module calls as in the "
@@ -103,6 +136,10 @@ class Tracer:
             while call.path != path:  # calls that raised, and whose error the model caught, never complete
                 call = self._open.pop()
             self.listener(Event(call, module, inputs, output, self._rows))
+            if call.uid in self._waiting:
+                self._waiting.discard(call.uid)
+                if not self._waiting:
+                    raise _PassDone
 
         return end
 

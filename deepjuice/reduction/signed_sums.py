@@ -1,0 +1,82 @@
+"""A structured random projection at the speed of reading the maps once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from deepjuice.reduction.scratch import Scratch
+
+GATHER_BYTES = 2**28  # working memory of a projection on a GPU
+
+
+class SignedSums:
+    """Balanced signed sums: every feature is added, with a random sign, to one of k sums of equally many features.
+
+    The features are cut into blocks of k; block b is rotated by a random number r_b of places and added up:
+    y_j = sum_b s_i x_i, i = b k + (j - r_b) mod k. Two features of one block never meet, two of different blocks meet
+    with probability 1/k, so that E |Rx|^2 = |x|^2 and Var |Rx|^2 <= 2 |x|^4 / k, the bound of a dense Gaussian matrix
+    (a count sketch, Charikar, Chen & Farach-Colton 2004, doi:10.1016/S0304-3975(03)00400-6, with balanced sums).
+
+    Args:
+        n_features: width d of the maps to project.
+        width: k, smaller than d.
+        seed: with d and k it fixes every sign and rotation, on every machine.
+        device: where the projection runs.
+        scratch: working memory, which several projections can share.
+
+    >>> projection = SignedSums(10_000, width=500, seed=0)
+    >>> projection(torch.ones(3, 10_000)).shape
+    torch.Size([3, 500])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        width: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        scratch: Scratch | None = None,
+    ):
+        self.n_features, self.width = n_features, width
+        self.scratch = scratch or Scratch(device)
+        rng = np.random.default_rng([seed, n_features, width, 1])
+        self._signs = torch.from_numpy(rng.integers(0, 2, n_features, dtype=np.int8)).to(device).float().mul_(2).sub_(1)
+        self._rotations = rng.integers(0, width, -(-n_features // width)).tolist()
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
+        features = features.float()
+        return self._add_blocks(features) if features.device.type == "cpu" else self._gather(features)
+
+    def _add_blocks(self, features: torch.Tensor) -> torch.Tensor:
+        """Add block after block into sums that stay in the cache: the maps are read once, nothing is copied."""
+        k = self.width
+        sums = self.scratch.take(len(features), 2 * k).zero_()  # twice as wide, so that a rotated block is one piece
+        for block, rotation in enumerate(self._rotations):
+            part = slice(block * k, min((block + 1) * k, self.n_features))
+            sums[:, rotation : rotation + part.stop - part.start].addcmul_(features[:, part], self._signs[part])
+        return sums[:, :k] + sums[:, k:]
+
+    def _gather(self, features: torch.Tensor) -> torch.Tensor:
+        """The same sums in three operations, for devices where starting an operation costs more than moving memory."""
+        k, n_blocks = self.width, len(self._rotations)
+        places = (
+            torch.arange(k, device=features.device) - torch.tensor(self._rotations, device=features.device)[:, None]
+        )
+        source = (places % k + k * torch.arange(n_blocks, device=features.device)[:, None]).flatten()
+        inside = source < self.n_features
+        source = source.where(inside, 0)
+        signs = self._signs[source] * inside
+        rows = max(1, GATHER_BYTES // (8 * len(source)))
+        parts = [(part[:, source] * signs).view(-1, n_blocks, k).sum(1) for part in features.split(rows)]
+        return torch.cat(parts)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the signs take."""
+        return self._signs.numel() * self._signs.element_size()
+
+    def dense(self) -> torch.Tensor:
+        """Return R itself, shape (k, d), float32: for checks on small sizes."""
+        return self(torch.eye(self.n_features, device=self._signs.device)).T

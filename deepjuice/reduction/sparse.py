@@ -1,0 +1,96 @@
+"""The very sparse random projection of Li, Hastie and Church."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn.functional import embedding_bag
+
+from deepjuice.reduction.scratch import Scratch
+
+
+class SparseProjection:
+    """Very sparse random projection R of Li, Hastie & Church (2006), doi:10.1145/1150402.1150436.
+
+    Each of the k x d entries is, independently, 0 with probability 1 - 1/s and +-sqrt(s / k) otherwise, s = sqrt(d),
+    so that E |Rx|^2 = |x|^2. Only the positions of the non-zeros are stored: k sqrt(d) int32 values.
+
+    Args:
+        n_features: width d of the maps to project.
+        width: k, smaller than d.
+        seed: with d and k it fixes every entry, on every machine.
+        device: where the projection runs.
+        scratch: working memory, which several projections can share.
+
+    >>> projection = SparseProjection(10_000, width=500, seed=0)
+    >>> x = torch.ones(3, 10_000)
+    >>> projection(x).shape
+    torch.Size([3, 500])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        width: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        scratch: Scratch | None = None,
+    ):
+        self.n_features, self.width = n_features, width
+        self.scratch = scratch or Scratch(device)
+        self.scale = math.sqrt(math.sqrt(n_features) / width)
+        columns, starts, positive = _draw_nonzeros(n_features, width, np.random.default_rng([seed, n_features, width]))
+        self._bags = [
+            (
+                torch.from_numpy(columns[chosen]).to(device),
+                torch.from_numpy(np.concatenate([[0], np.cumsum(chosen)])[starts].astype(np.int32)).to(device),
+            )
+            for chosen in (positive, ~positive)
+        ]
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
+        # With the inputs side by side for every feature, each non-zero reads one short contiguous row.
+        by_feature = self.scratch.take(self.n_features, len(features))
+        by_feature.copy_(features.T)
+        plus, minus = (
+            embedding_bag(columns, by_feature, starts, mode="sum", include_last_offset=True)
+            for columns, starts in self._bags
+        )
+        return (plus - minus).mul_(self.scale).T
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the positions take."""
+        return sum(t.numel() * t.element_size() for bag in self._bags for t in bag)
+
+    def dense(self) -> torch.Tensor:
+        """Return R itself, shape (k, d), float32: for checks on small sizes."""
+        return self(torch.eye(self.n_features, device=self._bags[0][0].device)).T
+
+
+def _draw_nonzeros(n_features: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw which entries of a k x d matrix are not zero, and their signs.
+
+    The entries, row after row, are Bernoulli trials with probability 1/sqrt(d); the gaps between successes are
+    geometric, so that only the non-zeros are ever drawn.
+
+    Returns:
+        columns: (nnz,) int32, the column of each non-zero, row after row.
+        starts: (k + 1,) int64, where each row begins.
+        positive: (nnz,) bool.
+    """
+    n_cells, density = width * n_features, 1 / math.sqrt(n_features)
+    expected = n_cells * density
+    cells = np.empty(0, dtype=np.int64)
+    last = -1
+    while last < n_cells:
+        gaps = rng.geometric(density, size=int(expected + 6 * math.sqrt(expected) + 16))
+        cells = np.concatenate([cells, last + np.cumsum(gaps)])
+        last = int(cells[-1])
+    cells = cells[: np.searchsorted(cells, n_cells)]
+    starts = np.searchsorted(cells, np.arange(width + 1, dtype=np.int64) * n_features)
+    positive = rng.integers(0, 2, size=len(cells), dtype=np.int8).astype(bool)
+    return (cells % n_features).astype(np.int32), starts, positive
