@@ -14,14 +14,17 @@ from tqdm.auto import tqdm
 
 from deepjuice import versions
 from deepjuice.devices import get_device
+from deepjuice.extraction.background import Background
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
-from deepjuice.extraction.passes import run_pass
+from deepjuice.extraction.passes import autocast, run_pass
 from deepjuice.extraction.plan import plan_extraction
-from deepjuice.extraction.store import FeatureStore, StoreHeader, StoreWriter
+from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
+from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
 from deepjuice.memory import available_memory, format_bytes, parse_bytes
 from deepjuice.reduction import ProjectionPool, jl_width
+from deepjuice.reduction.projection import DEFAULT_METHOD
 from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError
 from juicyfruits.files import check_replaceable
@@ -38,7 +41,10 @@ def extract_features(
     model_uid: str,
     stimulus_digest: str,
     eps: float = 0.1,
+    method: str = DEFAULT_METHOD,
     seed: int = 0,
+    precision: str = "float32",
+    dtype: str = "float32",
     device: str | torch.device = "auto",
     batch_size: int = 64,
     memory_limit: str | int | None = None,
@@ -56,7 +62,10 @@ def extract_features(
         out: the `.zarr` folder to write.
         model_uid, stimulus_digest: recorded, and part of the store's identity.
         eps: relative error of distances that sets the width (`jl_width`).
+        method: of projection, `'signed_sums'` or `'sparse'` (`deepjuice.reduction.make_projection`).
         seed: of the projections.
+        precision: in which the network computes: `'float32'` (as its weights are), `'float16'` or `'bfloat16'`.
+        dtype: of the stored values, `'float32'` or `'float16'`.
         device: where the model and the projections run.
         batch_size: pictures a forward pass; halved until the plan fits `memory_limit`.
         memory_limit: bytes, or a text such as `'4GB'`; by default what is free on the device.
@@ -69,11 +78,14 @@ def extract_features(
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed}: expected a whole number from 0 to 2^32 - 1.")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} of a feature store: expected one of {', '.join(map(repr, DTYPES))}.")
     check_replaceable(Path(out), "zarr.json")
     device = get_device(device)
     model = model.to(device)
     inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
+    with autocast(device, precision):
+        inspection = inspect_maps(model, to_model(inputs.sample, model, device))
     width = jl_width(len(image_paths), eps)
     header = StoreHeader(
         model_uid=model_uid,
@@ -81,7 +93,9 @@ def extract_features(
         preprocessing=repr(preprocess),
         stimulus_digest=stimulus_digest,
         n_stimuli=len(image_paths),
-        reduction={"method": "sparse_random_projection", "width": width, "eps": eps, "seed": seed},
+        reduction={"method": method, "width": width, "eps": eps, "seed": seed},
+        precision=precision,
+        dtype=dtype,
         maps=inspection.records,
         stage_version=versions.EXTRACT,
     )
@@ -99,7 +113,7 @@ def extract_features(
         *(model_uid, len(records), len(inspection.records) - len(records), len(image_paths), width),
         *(plan.batch_size, format_bytes(plan.peak), format_bytes(limit), device),
     )
-    projections = ProjectionPool(width, seed=seed, device=device)
+    projections = ProjectionPool(width, method, seed, device)
     ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}
     with StoreWriter(out, header, ones) as writer:
         left = image_paths[writer.rows_done :]
@@ -107,7 +121,7 @@ def extract_features(
             log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
         if left:
             loader = get_data_loader(left, preprocess, plan.batch_size, num_workers)
-            _fill(writer, model, loader, records, projections, device, progress)
+            _fill(writer, model, Inputs.of(loader), projections, device, progress)
         writer.finish()
     return FeatureStore(out)
 
@@ -131,41 +145,57 @@ def _is_finished(out: str | Path, header: StoreHeader) -> bool:
 def _fill(
     writer: StoreWriter,
     model: nn.Module,
-    loader: torch.utils.data.DataLoader,
-    records: Sequence[MapRecord],
+    inputs: Inputs,
     projections: ProjectionPool,
     device: torch.device,
     progress: bool,
 ) -> None:
-    """Feed the writer one block of rows a batch."""
-    order = {record.uid: index for index, record in enumerate(records)}
-    projected: dict[str, torch.Tensor] = {}
-    means: dict[str, torch.Tensor] = {}
+    """Project every map inside its event and hand the rows to the writer, which works beside the forward pass."""
+    header, records = writer.header, {record.uid: record for record in writer.header.distinct}
+    waiting: list[tuple[str, slice, torch.Tensor, torch.Tensor]] = []
 
     def project(event: Event) -> None:
         for uid, tensor in tensors_in(event.call.uid, event.output):
-            if uid in order:
-                flat = tensor.detach().flatten(1).float()
-                _check_width(uid, flat, records[order[uid]], event.rows)
-                projected[uid] = projections[flat.shape[1]](flat)
-                means[uid] = flat.mean(1)
+            if uid in records:
+                flat = tensor.detach().flatten(1)
+                _check_width(uid, flat, records[uid], event.rows)
+                waiting.append((uid, event.rows, projections[flat.shape[1]](flat), flat.mean(1, dtype=torch.float32)))
+        if device.type == "cpu":  # elsewhere a copy would wait for the device: there a batch's rows go together
+            hand_over()
 
-    bar = tqdm(
-        desc=writer.header.model_uid,
-        initial=writer.rows_done,
-        total=writer.header.n_stimuli,
-        unit="img",
-        disable=not progress,
-    )
+    def hand_over() -> None:
+        for uid, rows, projected, means in waiting:
+            background.run(_write, writer, uid, rows, projected.cpu(), means.cpu())
+        waiting.clear()
 
     def finish(rows: slice) -> None:
-        block = {uid: projected[uid].cpu().numpy() for uid in order}
-        _check_finite(block, rows.start)
-        writer.write_block(block, torch.stack([means[uid] for uid in order]).cpu().numpy())
+        hand_over()
+        background.run(writer.commit, rows.stop)
         bar.update(rows.stop - rows.start)
 
-    with bar:
-        run_pass(model, Inputs.of(loader), project, device, after_batch=finish, start_row=writer.rows_done)
+    bar = tqdm(
+        desc=header.model_uid, initial=writer.rows_done, total=header.n_stimuli, unit="img", disable=not progress
+    )
+    with Background() as background, bar:
+        run_pass(
+            *(model, inputs, project, device),
+            after_batch=finish,
+            precision=header.precision,
+            start_row=writer.rows_done,
+        )
+
+
+def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, means: torch.Tensor) -> None:
+    values = projected.numpy().astype(writer.header.dtype, copy=False)
+    bad = ~np.isfinite(means.numpy())
+    if writer.header.dtype == "float16":
+        bad |= ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first in "
+            f"row {rows.start + int(bad.argmax())}; check that picture, the weights, preprocessing and precision."
+        )
+    writer.write(uid, rows, values, means.numpy())
 
 
 def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -> None:
@@ -174,13 +204,3 @@ def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -
             f"feature map {uid}, stimuli {rows.start}-{rows.stop - 1}: expected {record.n_features} values a picture "
             f"as in the first pictures, got shape {list(flat.shape)}; a map must have one shape for all stimuli."
         )
-
-
-def _check_finite(block: dict[str, np.ndarray], row: int) -> None:
-    for uid, rows in block.items():
-        bad = ~np.isfinite(rows).all(axis=1)
-        if bad.any():
-            raise InputError(
-                f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the "
-                f"first in row {row + int(bad.argmax())}; check that picture, the weights and the preprocessing."
-            )

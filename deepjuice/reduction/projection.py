@@ -35,8 +35,8 @@ class Identity:
         self.n_features = self.width = n_features
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the features as float32."""
-        return features.float()
+        """Return a copy of the features as float32."""
+        return features.to(torch.float32, copy=True)
 
 
 Projection = SignedSums | SparseProjection | Identity

@@ -1,0 +1,132 @@
+"""Writing a feature store: row by row, so that a run that is killed goes on where it was, and half a store is none."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import zarr
+from filelock import FileLock, Timeout
+
+from deepjuice.extraction.store import StoreHeader, row_checksums
+from juicyfruits.errors import InputError
+from juicyfruits.files import atomic_path, check_replaceable, remove
+
+CHUNK = "c/0/0"  # the file of a matrix that is one chunk, as Zarr 3 names it
+
+
+class StoreWriter:
+    """Write a store by rows under `NAME.partial`; a second writer of the same content goes on where it ended.
+
+    Every array is one uncompressed chunk, so that rows go to their place in its file whatever the size of a batch.
+    Use it as a context manager: inside, no other process can write the same store.
+
+    Args:
+        path: where the finished store will stand; an earlier store is replaced, anything else is refused.
+        header: what it holds. A `.partial` of other content is discarded.
+        ones: R 1 for every stored map, uid -> (k,).
+    """
+
+    def __init__(self, path: str | Path, header: StoreHeader, ones: Mapping[str, np.ndarray]):
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.header, self._ones = header, ones
+        self._column = {record.uid: column for column, record in enumerate(header.distinct)}
+        shape = (header.n_stimuli, len(self._column))
+        self._small = {"row_means": np.zeros(shape, np.float32), "row_checksums": np.zeros(shape, np.uint32)}
+        self._progress = self.partial / "progress.json"
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+
+    def __enter__(self) -> StoreWriter:
+        for folder in (self.path, self.partial):
+            check_replaceable(folder, "zarr.json")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"feature store {self.path}: another process is writing it; wait for that, or stop it."
+            ) from None
+        self.rows_done = self._resume()
+        if self.rows_done == 0:
+            self._create()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def write(self, uid: str, rows: slice, features: np.ndarray, means: np.ndarray) -> None:
+        """Write some rows of one map, (rows, k), and the means of the unprojected rows; they count when committed."""
+        block = np.ascontiguousarray(features, dtype=self.header.dtype)
+        self._write_rows(f"features/{uid}", rows.start, block)
+        self._small["row_means"][rows, self._column[uid]] = means
+        self._small["row_checksums"][rows, self._column[uid]] = row_checksums(block)
+
+    def commit(self, rows_done: int) -> None:
+        """Record that all maps are whole up to a row: from here a later writer goes on."""
+        for name, values in self._small.items():
+            self._write_rows(name, self.rows_done, values[self.rows_done : rows_done])
+        self.rows_done = rows_done
+        with atomic_path(self._progress) as tmp:  # only now do these rows count
+            tmp.write_text(json.dumps({"digest": self.header.digest, "rows_done": rows_done}))
+
+    def finish(self) -> Path:
+        """Rename the whole store into place."""
+        if self.rows_done != self.header.n_stimuli:
+            raise InputError(
+                f"feature store {self.path}: expected {self.header.n_stimuli} rows before it is finished, "
+                f"got {self.rows_done}; run the extraction again, it goes on from there."
+            )
+        small = {**self._small, **{f"ones/{uid}": values for uid, values in self._ones.items()}}
+        checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in small.items()}
+        zarr.open_group(self.partial, mode="r+").attrs["checksums"] = checksums
+        remove(self.path)
+        self.partial.rename(self.path)
+        (self.path / self._progress.name).unlink()  # last, so that a kill in between leaves a store to resume or use
+        return self.path
+
+    def _resume(self) -> int:
+        try:
+            state = json.loads(self._progress.read_text())
+            rows = int(state["rows_done"])
+            if state["digest"] != self.header.digest or not 0 < rows <= self.header.n_stimuli:
+                return 0
+            group = zarr.open_group(self.partial, mode="r")
+            for name, values in self._small.items():
+                values[:rows] = group[name][:rows]
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        return rows
+
+    def _create(self) -> None:
+        n, dtype = self.header.n_stimuli, self.header.dtype
+        attributes = {"header": asdict(self.header), "digest": self.header.digest}
+        with atomic_path(self.partial) as folder:
+            group = zarr.create_group(folder, attributes=attributes)
+            for record in self.header.distinct:
+                shape = (n, self.header.width(record))
+                _create_array(group, f"features/{record.uid}", shape, dtype, asdict(record))
+                group.create_array(f"ones/{record.uid}", data=self._ones[record.uid], compressors=None)
+            for name, values in self._small.items():
+                _create_array(group, name, values.shape, str(values.dtype), {})
+
+    def _write_rows(self, name: str, start: int, rows: np.ndarray) -> None:
+        with open(self.partial / name / CHUNK, "r+b") as file:
+            file.seek(start * rows[:1].nbytes)
+            file.write(np.ascontiguousarray(rows).data)
+
+
+def _create_array(group: zarr.Group, name: str, shape: tuple[int, int], dtype: str, attributes: dict) -> None:
+    """Create an array of one chunk, and the chunk's file at its full size, to be filled row by row."""
+    # Projected values are noise to a compressor: it would take time and save nothing.
+    group.create_array(name, shape=shape, chunks=shape, dtype=dtype, compressors=None, attributes=attributes)
+    chunk = Path(group.store.root) / name / CHUNK
+    chunk.parent.mkdir(parents=True)
+    with open(chunk, "wb") as file:
+        file.truncate(math.prod(shape) * np.dtype(dtype).itemsize)
