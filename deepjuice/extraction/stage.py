@@ -192,8 +192,8 @@ def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, 
         bad |= ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise InputError(
-            f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first in "
-            f"row {rows.start + int(bad.argmax())}; check that picture, the weights, preprocessing and precision."
+            f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first "
+            f"in row {rows.start + int(bad.argmax())}; check that picture, the weights, preprocessing and precision."
         )
     writer.write(uid, rows, values, means.numpy())
 
