@@ -1,5 +1,11 @@
 """Networks by name: what there is, and how each is loaded and fed."""
 
-from deepjuice.model_zoo.registry import ModelCard, get_deepjuice_model, get_model_card, get_model_options
+from deepjuice.model_zoo.registry import (
+    ModelCard,
+    get_deepjuice_model,
+    get_model_card,
+    get_model_options,
+    require_modality,
+)
 
-__all__ = ["ModelCard", "get_deepjuice_model", "get_model_card", "get_model_options"]
+__all__ = ["ModelCard", "get_deepjuice_model", "get_model_card", "get_model_options", "require_modality"]

@@ -20,10 +20,12 @@ class ModelCard:
         source: where architecture and weights come from.
         architecture: the source's name of the architecture.
         weights: the source's name of the weights, `random` for an untrained twin.
-        train_task: what it was trained on: `classification`, `segmentation`, `detection`, `none`.
+        train_task: what it was trained on: `classification`, `segmentation`, `detection`, `sentence_similarity`, or
+            `none`.
         license: of the weights or the code, as the source states it.
         url: where it is described.
         load: makes `(model, preprocess)` from a seed, which only untrained twins use.
+        modality: what it takes: `image`, or `text`, whose preprocessing is a tokenizer.
     """
 
     uid: str
@@ -34,6 +36,7 @@ class ModelCard:
     license: str
     url: str
     load: Callable[[int], Loaded] = field(repr=False, compare=False)
+    modality: str = "image"
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

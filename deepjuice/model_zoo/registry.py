@@ -9,11 +9,11 @@ from functools import cache
 
 import pandas as pd
 
-from deepjuice.model_zoo import offline, torchvision_models
+from deepjuice.model_zoo import offline, sentence_models, torchvision_models
 from deepjuice.model_zoo.cards import Loaded, ModelCard
 from juicyfruits.errors import InputError, near_names
 
-SOURCES = (offline, torchvision_models)
+SOURCES = (offline, sentence_models, torchvision_models)
 
 
 @cache
@@ -53,10 +53,12 @@ def get_deepjuice_model(model_uid: str, seed: int = 0) -> Loaded:
 
     Returns:
         `(model, preprocess)`: a module in eval mode on the CPU, and a function from a PIL picture to a
-        tensor (channel, height, width).
+        tensor (channel, height, width); for a text model (column `modality`) a tokenizer, which `get_data_loader`
+        takes with `input_modality='text'`.
 
     Raises:
-        InputError: for an unknown uid, or when weights can neither be found nor downloaded.
+        InputError: for an unknown uid, when weights can neither be found nor downloaded, or when the package that
+            brings them is not installed.
 
     >>> model, preprocess = get_deepjuice_model("efficientnet_lite0_random")
     >>> type(model).__name__
@@ -64,6 +66,22 @@ def get_deepjuice_model(model_uid: str, seed: int = 0) -> Loaded:
     """
     model, preprocess = get_model_card(model_uid).load(seed)
     return model.eval(), preprocess
+
+
+def require_modality(model_uid: str, modality: str) -> None:
+    """Refuse a model that takes something else than the inputs at hand.
+
+    Raises:
+        InputError: for an unknown uid or a model of another modality.
+
+    >>> require_modality("efficientnet_lite0_random", "image")
+    """
+    card = get_model_card(model_uid)
+    if card.modality != modality:
+        raise InputError(
+            f"model {model_uid!r}: expected one that takes {modality}s, got one that takes {card.modality}s; "
+            f"`deepjuice models modality={modality}` lists those that do."
+        )
 
 
 def get_model_options(
