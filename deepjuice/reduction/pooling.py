@@ -32,7 +32,7 @@ def pool_tokens(tokens: torch.Tensor, how: str = "mean", mask: torch.Tensor | No
     >>> pool_tokens(tokens, "mean", mask=torch.tensor([[1, 1, 0], [1, 1, 1]])).flatten()
     tensor([1.5000, 6.0000])
     """
-    _check_choice("token pooling", how, TOKEN_POOLINGS)
+    check_choice("token pooling", how, TOKEN_POOLINGS)
     _check_maps(tokens, 3, "(n, tokens, d)")
     real = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.to(tokens.device) != 0
     if real.shape != tokens.shape[:2]:
@@ -60,7 +60,7 @@ def pool_space(maps: torch.Tensor, how: str = "mean") -> torch.Tensor:
     >>> pool_space(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]), "max")
     tensor([[6.]])
     """
-    _check_choice("spatial pooling", how, SPATIAL_POOLINGS)
+    check_choice("spatial pooling", how, SPATIAL_POOLINGS)
     _check_maps(maps, 4, "(n, channels, height, width)")
     if how == "max":
         return maps.amax((2, 3))
@@ -118,7 +118,8 @@ def _working_dtype(maps: torch.Tensor) -> torch.dtype:
     return torch.promote_types(maps.dtype, torch.float32)
 
 
-def _check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
+def check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
+    """Refuse a way of pooling that is not one of the known ones."""
     if given not in known:
         raise InputError(f"{what} {given!r}: expected one of {', '.join(map(repr, known))}.")
 
