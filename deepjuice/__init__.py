@@ -14,7 +14,7 @@ from deepjuice.versions import __version__
 _HOMES = {
     "deepjuice.alignment": ["TorchRidgeGCV", "compare_rdms", "compute_rdm", "compute_score", "get_scoring_method"],
     "deepjuice.benchmark": ["ScoreSettings", "get_results_max", "score_model"],
-    "deepjuice.devices": ["cuda_device_report", "get_device", "get_device_name"],
+    "deepjuice.devices": ["cuda_device_report", "get_device", "get_device_id", "get_device_name"],
     "deepjuice.extraction": [
         "BatchedFeatureMaps",
         "FeatureExtractor",
@@ -23,9 +23,13 @@ _HOMES = {
         "extract_features",
         "get_feature_maps",
     ],
+    "deepjuice.extraction.metadata": ["get_feature_map_metadata"],
+    "deepjuice.frames": ["pandas_query"],
     "deepjuice.loaders": ["get_data_loader"],
     "deepjuice.model_zoo": ["get_deepjuice_model", "get_model_options"],
-    "deepjuice.reduction": ["jl_width"],
+    "deepjuice.reduction": ["TorchPCA", "compute_srp", "get_feature_map_srps", "jl_width", "make_srp_matrix"],
+    "deepjuice.splits": ["CVIndexer"],
+    "deepjuice.tensors": ["apply_tensor_op", "convert_to_tensor"],
     "tqdm.auto": ["tqdm"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -60,6 +60,23 @@ def get_device_name(device: str | int | torch.device) -> str:
     return f"CUDA:{number}"
 
 
+def get_device_id(device: str | int | torch.device) -> int:
+    """Return the index of a device as `torch.Tensor.get_device` counts: 1 for `cuda:1`, 0 for `mps`, -1 for the CPU.
+
+    `cuda` alone is the current CUDA device. Whether the device is there is not checked; see `get_device`. Raises
+    InputError for an unknown name.
+
+    >>> get_device_id("cuda:1"), get_device_id("cpu")
+    (1, -1)
+    """
+    try:
+        kind, _, number = get_device_name(device).partition(":")
+    except RuntimeError:  # torch's word for a name that it does not know
+        hint = near_names(str(device), ["cpu", "cuda", "mps"])
+        raise InputError(f"The device must be 'cpu', 'cuda', 'cuda:N' or 'mps', but {device!r} came; {hint}") from None
+    return -1 if kind == "CPU" else int(number or 0)
+
+
 def cuda_device_report(to_pandas: bool = True) -> pd.DataFrame | list[dict]:
     """List the CUDA devices with their total and free memory in GB (1024^3 bytes); empty where there are none.
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepjuice.devices import cuda_device_report, get_device, get_device_name
+from deepjuice.devices import cuda_device_report, get_device, get_device_id, get_device_name
 from juicyfruits.errors import InputError
 
 
@@ -31,6 +31,15 @@ def test_a_missing_device_is_an_error_and_no_fallback(monkeypatch):
     assert len(cuda_device_report()) == 0 and cuda_device_report(to_pandas=False) == []
 
 
+def test_a_device_counts_as_its_tensors_do():
+    assert get_device_id("cpu") == torch.ones(1).get_device() == -1
+    assert get_device_id("cuda:1") == get_device_id(1) == get_device_id(torch.device("cuda", 1)) == 1
+    assert get_device_id("mps") == 0
+    for name in ("gpu", "cuda:x"):
+        with pytest.raises(InputError, match=f"The device must be 'cpu', 'cuda', 'cuda:N' or 'mps', but '{name}' came"):
+            get_device_id(name)
+
+
 def test_two_cuda_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -39,6 +48,7 @@ def test_two_cuda_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (2**30, 2**33))
     assert get_device("auto") == get_device("cuda") == torch.device("cuda", 1) == get_device(1)
     assert get_device("cuda:0") == torch.device("cuda", 0)
+    assert get_device_id("cuda") == 1 and get_device_id("cuda:0") == 0
     with pytest.raises(InputError, match="'cuda:0' to 'cuda:1'"):
         get_device("cuda:2")
     assert cuda_device_report()["Total Memory"].tolist() == [8.0, 8.0]

@@ -1,0 +1,1 @@
+"""Import paths of users' scripts for what concerns the machine."""
