@@ -93,6 +93,8 @@ class Tracer:
 
     def __call__(self, x: Any, start_row: int = 0) -> Any:
         """Run one forward pass over a batch; `start_row` is the place of its first input in the whole set."""
+        if not self._complete:
+            self.calls.clear()  # of a first pass that failed, and is now tried again
         self._rows = slice(start_row, start_row + n_rows(x))
         self._begun = 0
         self._open: list[Call] = []
