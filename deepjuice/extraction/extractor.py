@@ -2,281 +2,320 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
-from deepjuice.devices import get_device, get_device_name
-from deepjuice.extraction.feature_maps import BatchedFeatureMaps, FeatureMaps
+from deepjuice.devices import get_device_name
+from deepjuice.extraction.collect import Collected, collect_maps
 from deepjuice.extraction.inputs import Inputs, ModelInputs, to_model
 from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
-from deepjuice.extraction.passes import run_pass
+from deepjuice.extraction.progress import say
+from deepjuice.extraction.selection import Names, choose, group_by_memory, search_uids
+from deepjuice.extraction.settings import SEEN_BY_THE_SAMPLE, MapSettings
 from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total
-from deepjuice.tracing import Event, tensors_in
-from juicyfruits.errors import InputError, near_names
+from juicyfruits.errors import InputError
 
-STRATEGIES = ("join", "list", "stack")
+if TYPE_CHECKING:
+    from deepjuice.reduction.srp import SRPMatrix
+
+Device = str | int | torch.device
 
 
 def get_feature_maps(
     model: nn.Module,
     inputs: ModelInputs,
-    device: str | torch.device = "auto",
-    output_device: str | torch.device = "cpu",
+    device: Device = "auto",
+    output_device: Device = "cpu",
     batch_strategy: str = "join",
-    flatten: bool = False,
-    keep: Sequence[str] | None = None,
-    skip: Sequence[str] | None = None,
-    remove_duplicates: bool = True,
-    progress: bool = True,
-) -> FeatureMaps | list[FeatureMaps] | BatchedFeatureMaps:
+    *,
+    metadata: Inspection | FeatureExtractor | None = None,
+    dry_run: bool = False,
+    **settings: Any,
+) -> Collected | pd.DataFrame:
     """Run a model over inputs once and keep its feature maps, all of them at the same time.
 
     Args:
-        model: moved to `device` and run in eval mode without gradients.
-        inputs: a loader, one tensor, or a list of batches.
-        device: where the model runs: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`.
-        output_device: where the maps are kept.
-        batch_strategy: `'join'` returns full tensors filled batch by batch, `'list'` one `FeatureMaps` a batch,
-            `'stack'` the same list as `BatchedFeatureMaps`.
-        flatten: whether to keep each input's map as one row.
-        keep, skip: uids to keep or to leave out; all by default.
-        remove_duplicates: whether maps that repeat another's values are left out.
-        progress: whether to show a bar and say what is kept.
+        model: moved to `device` and run in eval mode without gradients, no further than the last map to keep.
+        inputs: a loader, one tensor or dictionary of tensors, or a list of batches.
+        device, output_device, batch_strategy: where the model runs, where maps are kept, and `'join'`, `'list'` or
+            `'stack'`: see `MapSettings`.
+        metadata: what is known of this model from an earlier look, an `Inspection` or a `FeatureExtractor`; by default
+            a few inputs are run first.
+        dry_run: whether to say what would be kept, and what memory that takes, and leave it there.
+        settings: any other of `MapSettings`: flatten, keep, skip, remove_duplicates, save_inputs, input_dim,
+            report_irregularities, tensor_fn, forward_fn, n_inputs (n_samples), sample_size, reduce_size_by,
+            exclude_oversize, memory_limit (max_memory_limit), precision, progress, batch_progress.
 
     Returns:
-        Maps by uid in the order in which calls begin, each of shape (inputs, ...) and the model's dtype.
+        Maps by uid in the order in which calls begin, each of shape (inputs, ...) and the model's dtype: a
+        `FeatureMaps`, a list of them or a `BatchedFeatureMaps`. After a dry run the table of the maps
+        (`get_feature_map_metadata`).
 
     Raises:
-        InputError: for an unknown strategy or uid, or a model whose calls differ between batches.
+        InputError: for an unknown setting, value or uid, a model whose calls or (unless they are stacked) shapes differ
+            between batches, and maps larger than a given memory_limit.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     >>> maps = get_feature_maps(net, torch.randn(5, 4), device="cpu", progress=False)
     >>> {uid: tuple(tensor.shape) for uid, tensor in maps.items()}
     {'Linear-1-1': (5, 3), 'ReLU-1-2': (5, 3)}
     """
-    _check_strategy(batch_strategy)
-    inputs, device, output_device = Inputs.of(inputs), get_device(device), get_device(output_device)
-    inspection = _sample(model, inputs, device, output_device, progress)
-    records = _choose(inspection, keep, skip, remove_duplicates)
-    if progress:
-        total, removed = len(inspection.records), len(inspection.records) - len(inspection.distinct)
-        note = f" ({removed} duplicates removed)" if remove_duplicates else ""
-        print(f"Keeping {len(records)} / {total} total maps{note}.")
-    return _collect(model, inputs, records, device, output_device, batch_strategy, flatten, progress)
+    given = {"device": device, "output_device": output_device, "batch_strategy": batch_strategy, **settings}
+    chosen = MapSettings.of(given, asker="get_feature_maps")
+    inputs = Inputs.of(inputs, chosen.sample_size)
+    inspection = _looked_at(metadata) or _sample(model, inputs, chosen)
+    records = choose(inspection, chosen.keep, chosen.skip, chosen.remove_duplicates)
+    if chosen.memory_limit is not None:
+        records = _within_limit(records, inputs, chosen)
+    if dry_run:
+        say(_dry_run_report(inspection, records, chosen.n_rows(inputs), chosen.remove_duplicates), chosen.progress)
+        return _table(inspection, records)
+    removed = len(inspection.records) - len(inspection.distinct)
+    note = f" ({removed} duplicates removed)" if chosen.remove_duplicates else ""
+    say(f"Keeping {len(records)} / {len(inspection.records)} total maps{note}.", chosen.progress)
+    return collect_maps(model, inputs, records, chosen)
 
 
 class FeatureExtractor:
     """Feature maps by groups of layers, each group small enough for the memory limit; one pass over the inputs a group.
 
     Iterating yields one `FeatureMaps` a group (`BatchedFeatureMaps` under `'stack'`, a list under `'list'`), and can
-    be repeated. Groups are filled greedily in the order in which calls begin.
+    be repeated. Groups are filled greedily in the order in which calls begin, and a pass ends with the last map of its
+    group.
 
     Args:
-        model, inputs, device, output_device, batch_strategy, flatten, keep, skip: as for `get_feature_maps`.
+        model, inputs, device, output_device, batch_strategy, metadata: as for `get_feature_maps`.
         memory_limit: most bytes that one group may take on `output_device`, as a number or `'16GB'`; by default what
-            is free there.
-        max_memory_limit: another name of `memory_limit`.
-        remove_duplicates: by default duplicates are yielded too, and counted in the report.
-        initial_report: whether to print the plan.
-        progress: whether to show bars.
+            is free there. `max_memory_limit` is another name of it.
+        initial_report: whether to print the plan; by default as `progress`.
+        settings: any other of `MapSettings`, as for `get_feature_maps`; but duplicates are yielded, and counted in the
+            report, unless remove_duplicates is set.
 
     Raises:
-        InputError: when a single map is larger than the limit, naming it and what it needs.
+        InputError: for an unknown setting or value, or when a single map is larger than the limit, naming it and what
+            it needs.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> extractor = FeatureExtractor(net, torch.randn(5, 4), "cpu", memory_limit="128B", progress=False)
+    >>> [list(maps) for maps in extractor]
+    [['Sequential-0-1', 'Linear-1-1'], ['ReLU-1-2', 'Linear-1-3']]
     """
 
     def __init__(
         self,
         model: nn.Module,
         inputs: ModelInputs,
-        device: str | torch.device = "auto",
-        output_device: str | torch.device = "cpu",
+        device: Device = "auto",
+        output_device: Device = "cpu",
         batch_strategy: str = "join",
-        memory_limit: str | int | None = None,
-        max_memory_limit: str | int | None = None,
-        flatten: bool = False,
-        keep: Sequence[str] | None = None,
-        skip: Sequence[str] | None = None,
-        remove_duplicates: bool = False,
-        initial_report: bool = True,
-        progress: bool = True,
+        *,
+        metadata: Inspection | FeatureExtractor | None = None,
+        initial_report: bool | None = None,
+        **settings: Any,
     ):
-        if memory_limit is not None and max_memory_limit is not None:
-            raise InputError("memory_limit and max_memory_limit are two names of one setting: give one of them.")
+        given = {"device": device, "output_device": output_device, "batch_strategy": batch_strategy}
+        defaults = {"remove_duplicates": False}
+        self.settings = MapSettings.of({**given, **defaults, **settings}, asker="FeatureExtractor")
         self.model = model
-        self.inputs = Inputs.of(inputs)
-        self.device, self.output_device = get_device(device), get_device(output_device)
-        self.progress = progress
-        self.inspection = _sample(model, self.inputs, self.device, self.output_device, initial_report)
-        self._settings: dict[str, Any] = {
-            "batch_strategy": batch_strategy,
-            "flatten": flatten,
-            "keep": keep,
-            "skip": skip,
-            "remove_duplicates": remove_duplicates,
-            "memory_limit": memory_limit if memory_limit is not None else max_memory_limit,
-        }
-        self.modify_settings()
-        if initial_report:
-            print(self)
+        self.inputs = Inputs.of(inputs, self.settings.sample_size)
+        shown = self.settings.progress if initial_report is None else initial_report
+        self.inspection = _looked_at(metadata) or _sample(model, self.inputs, replace(self.settings, progress=shown))
+        self._plan()
+        say(repr(self), shown)
 
     def modify_settings(self, **settings: Any) -> None:
-        """Change settings from the next iteration on: batch_strategy, flatten, keep, skip, remove_duplicates,
-        memory_limit (or max_memory_limit)."""
-        if "max_memory_limit" in settings:
-            settings = {"memory_limit": settings.pop("max_memory_limit"), **settings}
-        for name in settings:
-            if name not in self._settings:
-                raise InputError(f"setting {name!r} of FeatureExtractor: {near_names(name, self._settings)}")
-        merged = {**self._settings, **settings}
-        _check_strategy(merged["batch_strategy"])
-        records = _choose(self.inspection, merged["keep"], merged["skip"], merged["remove_duplicates"])
-        limit = merged["memory_limit"]
-        limit = available_memory(self.output_device) if limit is None else parse_bytes(limit)
-        self.groups = _group(records, self.inputs.n_inputs, limit)
-        self._settings, self.memory_limit = merged, limit
+        """Change any of `MapSettings` from the next iteration on.
+
+        Raises:
+            InputError: for an unknown setting or value; then nothing is changed.
+        """
+        before, inspection = self.settings, self.inspection
+        self.settings = MapSettings.of(settings, before, asker="FeatureExtractor")
+        try:
+            if any(getattr(before, name) != getattr(self.settings, name) for name in SEEN_BY_THE_SAMPLE):
+                self.inspection = _sample(self.model, self.inputs, replace(self.settings, progress=False))
+            self._plan()
+        except BaseException:
+            self.settings, self.inspection = before, inspection
+            raise
+
+    def _plan(self) -> None:
+        settings = self.settings
+        records = choose(self.inspection, settings.keep, settings.skip, settings.remove_duplicates)
+        limit = _limit(settings)
+        self.groups, self.excluded = group_by_memory(
+            records, settings.n_rows(self.inputs), limit, settings.exclude_oversize
+        )
+        self.memory_limit = limit
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __iter__(self) -> Iterator[FeatureMaps | list[FeatureMaps] | BatchedFeatureMaps]:
-        strategy, flatten = self._settings["batch_strategy"], self._settings["flatten"]
+    def __iter__(self) -> Iterator[Collected]:
+        settings = self.settings
         for group in list(self.groups):
-            yield _collect(
-                self.model, self.inputs, group, self.device, self.output_device, strategy, flatten, self.progress
-            )
+            yield collect_maps(self.model, self.inputs, group, settings)
+
+    def get(self, which: int | str | list[str]) -> Collected:
+        """Return one group by its number from 0, or the maps of a uid, path or part of uids, or of a list of these.
+
+        What is returned is of the kind that iterating yields. Maps that are asked for by name are taken from all maps
+        of the model, whatever the extractor keeps; they must fit the memory limit together.
+
+        Raises:
+            InputError: for a number or name that is not there, or maps that do not fit.
+        """
+        if isinstance(which, int) and not isinstance(which, bool):
+            if not -len(self) <= which < len(self):
+                raise InputError(
+                    f"extractor batch {which}: expected 0 to {len(self) - 1}, since there are {len(self)}."
+                )
+            records = self.groups[which]
+        else:
+            settings = replace(self.settings, memory_limit=self.memory_limit, exclude_oversize=False)
+            records = _within_limit(choose(self.inspection, which, None, False), self.inputs, settings)
+        return collect_maps(self.model, self.inputs, records, self.settings)
+
+    def _group(self, index: int) -> list[MapRecord]:
+        if not -len(self) <= index < len(self):
+            raise InputError(f"extractor batch {index}: expected 0 to {len(self) - 1}, since there are {len(self)}.")
+        return self.groups[index]
 
     def get_uids(self) -> list[str]:
         """Return the uids of all maps that iterating yields."""
         return [record.uid for group in self.groups for record in group]
 
+    def get_keep(self) -> list[str]:
+        """Return the uids that the present `keep` and `skip` leave, those larger than the memory limit too."""
+        left = {*self.get_uids(), *(record.uid for record in self.excluded)}
+        return [record.uid for record in self.inspection.records if record.uid in left]
+
+    def update_keep(self, keep: Names) -> None:
+        """Keep other maps from the next iteration on: uids, module paths, parts of uids, or all with `None`."""
+        self.modify_settings(keep=keep)
+
+    def search_uids(self, text: str) -> list[str]:
+        """Return the uids of all the model's maps whose uid, class or module path contains a text, in any case."""
+        return search_uids(self.inspection.records, text)
+
+    def get_batches(self) -> list[list[str]]:
+        """Return the uids of every group; each of these lists can be given to `get`."""
+        return [[record.uid for record in group] for group in self.groups]
+
+    def get_batch_metadata(self, index: int | None = None) -> pd.DataFrame:
+        """Return the table of `get_feature_map_metadata` for one group or for all, with columns `uid` and `batch`."""
+        groups = dict(enumerate(self.groups)) if index is None else {index: self._group(index)}
+        table = _table(self.inspection, [record for group in groups.values() for record in group])
+        table.insert(0, "uid", table["model_layer"])
+        table.insert(1, "batch", [number for number, group in groups.items() for _ in group])
+        return table
+
+    def get_srp_kwargs(self, mega_matrix: bool = True, eps: float = 0.1, seed: int = 0) -> dict[str, Any]:
+        """Return what `make_srp_matrix` needs for the maps that are kept: for one matrix that serves them all, or with
+        `mega_matrix=False` for one a map, by uid.
+
+        The width is that of Johnson and Lindenstrauss for the number of inputs at `eps` (`jl_width`).
+        """
+        from deepjuice.reduction import jl_width
+
+        width = jl_width(self.settings.n_rows(self.inputs), eps)
+        sizes = {record.uid: record.n_features for group in self.groups for record in group}
+        if mega_matrix:
+            return {"n_features": max(sizes.values()), "n_projections": width, "seed": seed}
+        return {uid: {"n_features": size, "n_projections": width, "seed": seed} for uid, size in sizes.items()}
+
+    def get_global_srp_matrix(self, eps: float = 0.1, seed: int = 0) -> SRPMatrix:
+        """Return one random projection that serves every map that is kept, for `compute_srp(..., srp_matrix=...)`."""
+        from deepjuice.reduction.srp import make_srp_matrix
+
+        return make_srp_matrix(**self.get_srp_kwargs(eps=eps, seed=seed))
+
     def __repr__(self) -> str:
         records = [record for group in self.groups for record in group]
-        n_inputs = self.inputs.n_inputs
+        n_rows = self.settings.n_rows(self.inputs)
         n_duplicates = len(self.inspection.records) - len(self.inspection.distinct)
         lines = [
             f"FeatureExtractor Handle for {type(self.model).__name__}",
-            f"  {len(records)} feature maps (+{n_duplicates} duplicates); {n_inputs} inputs",
-            f"  Memory required for full extraction: {_printed_size(records, n_inputs)}",
-            f"  Memory usage limiting device set to: {self.output_device}",
+            f"  {len(records)} feature maps (+{n_duplicates} duplicates); {n_rows} inputs",
+            f"  Memory required for full extraction: {_printed_size(records, n_rows)}",
+            f"  Memory usage limiting device set to: {self.settings.output_device}",
             f"  Memory usage limit currently set to: {format_bytes(self.memory_limit, 3)}",
             f"  {len(self)} batch(es) required for current memory limit ",
         ]
+        if self.excluded:
+            lines.append(f"  Left out (larger than the limit): {', '.join(record.uid for record in self.excluded)}")
         for number, group in enumerate(self.groups, 1):
-            lines.append(f"   Batch-{number:03d}: {len(group)} feature maps; {_printed_size(group, n_inputs)}")
+            lines.append(f"   Batch-{number:03d}: {len(group)} feature maps; {_printed_size(group, n_rows)}")
         return "\n".join(lines)
 
 
-def _printed_size(records: list[MapRecord], n_inputs: int) -> str:
-    return printed_total((record.n_bytes for record in records), times=n_inputs)
+def _sample(model: nn.Module, inputs: Inputs, settings: MapSettings) -> Inspection:
+    """Look at the model with the first few inputs."""
+    # the wording is what users' notebooks and logs show
+    names = f"{get_device_name(settings.device)} to {get_device_name(settings.output_device)}"
+    say(f"Extracting sample feature_maps with torchinfo ({names})", settings.progress)
+    transform = settings.transform
+    return inspect_maps(
+        model,
+        to_model(inputs.sample, model.to(settings.device), settings.device),
+        forward=settings.forward,
+        input_dim=settings.input_dim,
+        transform=(lambda uid, tensor: transform(uid, tensor, inputs.sample, None)) if transform else None,
+        precision=settings.precision,
+    )
 
 
-def _check_strategy(batch_strategy: str) -> None:
-    if batch_strategy not in STRATEGIES:
-        raise InputError(f"batch_strategy={batch_strategy!r}: expected one of {', '.join(map(repr, STRATEGIES))}.")
-
-
-def _sample(
-    model: nn.Module, inputs: Inputs, device: torch.device, output_device: torch.device, report: bool
-) -> Inspection:
-    if report:  # the wording is what users' notebooks and logs show
-        names = f"{get_device_name(device)} to {get_device_name(output_device)}"
-        print(f"Extracting sample feature_maps with torchinfo ({names})")
-    return inspect_maps(model, to_model(inputs.sample, model.to(device), device))
-
-
-def _choose(
-    inspection: Inspection, keep: Sequence[str] | None, skip: Sequence[str] | None, remove_duplicates: bool
-) -> list[MapRecord]:
-    """Return the records to keep; a uid that is asked for by name is kept even if it is a duplicate."""
-    known = [record.uid for record in inspection.records]
-    if isinstance(keep, str) or isinstance(skip, str):
-        raise InputError(f"keep and skip: expected lists of uids, got the text {keep or skip!r}; put it into a list.")
-    for uid in [*(keep or ()), *(skip or ())]:
-        if uid in inspection.refused:
-            raise InputError(f"feature map {uid!r} cannot be kept: {inspection.refused[uid]}.")
-        if uid not in known:
-            raise InputError(f"feature map {uid!r} is not one of this model's {len(known)}: {near_names(uid, known)}")
-    records = inspection.distinct if remove_duplicates and keep is None else inspection.records
-    chosen = [r for r in records if (keep is None or r.uid in keep) and r.uid not in (skip or ())]
-    if not chosen:
-        raise InputError(f"keep and skip leave none of the {len(known)} feature maps; keep at least one.")
-    return chosen
-
-
-def _group(records: list[MapRecord], n_inputs: int, limit: int) -> list[list[MapRecord]]:
-    """Fill groups greedily, in order, each at most `limit` bytes."""
-    groups: list[list[MapRecord]] = []
-    used = 0
-    for record in records:
-        size = record.n_bytes * n_inputs
-        if size > limit:
-            raise InputError(
-                f"memory limit {format_bytes(limit)}: feature map {record.uid} alone needs {format_bytes(size)} for "
-                f"{n_inputs} inputs; raise the limit to at least that, leave the map out with skip=, or project the "
-                "maps instead of keeping them (deepjuice extract)."
-            )
-        if not groups or used + size > limit:
-            groups.append([])
-            used = 0
-        groups[-1].append(record)
-        used += size
-    return groups
-
-
-def _collect(
-    model: nn.Module,
-    inputs: Inputs,
-    records: list[MapRecord],
-    device: torch.device,
-    output_device: torch.device,
-    batch_strategy: str,
-    flatten: bool,
-    progress: bool,
-) -> FeatureMaps | list[FeatureMaps] | BatchedFeatureMaps:
-    """Run the model over all batches and copy the chosen maps out of each event, before anything overwrites them."""
-    wanted = {record.uid: record.alias_of for record in records}
-    aliases = {uid: first for uid, first in wanted.items() if first in wanted}
-    joined: dict[str, torch.Tensor] = {}
-    current: dict[str, torch.Tensor] = {}
-    batches: list[FeatureMaps] = []
-
-    def copy(event: Event) -> None:
-        for uid, tensor in tensors_in(event.call.uid, event.output):
-            if uid not in wanted:
-                continue
-            tensor = tensor.detach().flatten(1) if flatten else tensor.detach()
-            if batch_strategy != "join":
-                current[uid] = tensor.to(output_device, copy=True)
-                continue
-            if uid not in joined:
-                shape = (inputs.n_inputs, *tensor.shape[1:])
-                joined[uid] = torch.empty(shape, dtype=tensor.dtype, device=output_device)
-            _check_shape(uid, joined[uid], tensor, event.rows)
-            joined[uid][event.rows] = tensor.to(output_device)
-
-    bar = tqdm(desc="Feature Extraction (DataLoader)", total=inputs.n_batches, disable=not progress)
-
-    def finish(rows: slice) -> None:
-        bar.update()
-        if batch_strategy != "join":
-            batches.append(FeatureMaps({uid: current[uid] for uid in wanted}, aliases))
-            current.clear()
-
-    with bar:
-        run_pass(model, inputs, copy, device, after_batch=finish)
-    if batch_strategy == "join":
-        return FeatureMaps({uid: joined[uid] for uid in wanted}, aliases)
-    return batches if batch_strategy == "list" else BatchedFeatureMaps(batches, progress)
-
-
-def _check_shape(uid: str, full: torch.Tensor, tensor: torch.Tensor, rows: slice) -> None:
-    expected = (rows.stop - rows.start, *full.shape[1:])
-    if tuple(tensor.shape) != expected:
+def _looked_at(metadata: Inspection | FeatureExtractor | None) -> Inspection | None:
+    inspection = metadata.inspection if isinstance(metadata, FeatureExtractor) else metadata
+    if not (inspection is None or isinstance(inspection, Inspection)):
         raise InputError(
-            f"feature map {uid}, rows {rows.start}-{rows.stop - 1}: expected shape {list(expected)} as in the first "
-            f"batch, got {list(tensor.shape)}; use batch_strategy='stack' for maps whose shape differs between batches."
+            f"metadata of type {type(metadata).__name__}: expected an Inspection (inspect_maps) or a FeatureExtractor."
         )
+    return inspection
+
+
+def _limit(settings: MapSettings) -> int:
+    if settings.memory_limit in (None, "auto"):
+        return available_memory(settings.output_device)
+    return parse_bytes(settings.memory_limit)
+
+
+def _within_limit(records: list[MapRecord], inputs: Inputs, settings: MapSettings) -> list[MapRecord]:
+    """Return the records, less those that may be excluded, if all fit in memory at the same time."""
+    limit, n_rows = _limit(settings), settings.n_rows(inputs)
+    groups, _ = group_by_memory(records, n_rows, limit, settings.exclude_oversize)
+    if len(groups) > 1:
+        needed = format_bytes(sum(record.n_bytes for group in groups for record in group) * n_rows)
+        raise InputError(
+            f"memory limit {format_bytes(limit)}: the feature maps together need {needed} for {n_rows} inputs; keep "
+            "fewer of them, or iterate over a FeatureExtractor, which takes them in groups."
+        )
+    return groups[0]
+
+
+def _table(inspection: Inspection, records: list[MapRecord]) -> pd.DataFrame:
+    """Return the rows of the metadata table for some maps, in their order."""
+    from deepjuice.extraction.metadata import get_feature_map_metadata  # which looks at extractors, too
+
+    table = get_feature_map_metadata(inspection).set_index("model_layer")
+    return table.loc[[record.uid for record in records]].reset_index()
+
+
+def _printed_size(records: list[MapRecord], n_rows: int) -> str:
+    return printed_total((record.n_bytes for record in records), times=n_rows)
+
+
+def _dry_run_report(inspection: Inspection, records: list[MapRecord], n_rows: int, removed: bool) -> str:
+    n_duplicates = len(inspection.records) - len(inspection.distinct)
+    needed = printed_total(record.n_bytes * n_rows for record in records)
+    return (
+        "get_feature_maps() Dry Run Information\n"
+        f"  # Inputs: {n_rows}; # Feature Maps: {len(records)}\n"
+        f"  # Duplicates ({'Removed' if removed else 'Kept'}): {n_duplicates}\n"
+        f"  Total memory required: {needed}"
+    )

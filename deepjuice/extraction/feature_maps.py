@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
+from deepjuice.extraction.inputs import Batch
+from deepjuice.extraction.progress import progress_bar, say
 from deepjuice.memory import printed_total
 from juicyfruits.errors import InputError
 
@@ -18,14 +19,25 @@ class FeatureMaps(dict[str, torch.Tensor]):
     Args:
         maps: uid -> tensor.
         aliases: uid -> uid of the map with the same values, for the duplicates among `maps`.
+        inputs: what the model was given, where it was to be saved: a tensor, or a dictionary of tensors (or one a
+            batch, in a list, where their shapes differ).
+        irregular: uid -> shapes that differ between batches, for maps that were left out for it.
 
     >>> FeatureMaps({"Linear-1-1": torch.zeros(2, 3)}).get_input_size()
     2
     """
 
-    def __init__(self, maps: Mapping[str, torch.Tensor] | Iterable = (), aliases: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        maps: Mapping[str, torch.Tensor] | Iterable = (),
+        aliases: Mapping[str, str] | None = None,
+        inputs: Batch | list[Batch] | None = None,
+        irregular: Mapping[str, list] | None = None,
+    ):
         super().__init__(maps)
         self.aliases = dict(aliases or {})
+        self.inputs = inputs
+        self.irregular = dict(irregular or {})
 
     def get_input_size(self) -> int:
         """Return the number of inputs, 0 when there are no maps."""
@@ -62,6 +74,9 @@ class BatchedFeatureMaps:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def __iter__(self) -> Iterator[FeatureMaps]:
+        return iter(self.batches)
+
     def __getitem__(self, index: Any) -> FeatureMaps | list[FeatureMaps]:
         return self.batches[index]
 
@@ -87,14 +102,14 @@ class BatchedFeatureMaps:
     def join_batches(self) -> FeatureMaps:
         """Join the regularly shaped maps over all batches; the irregular ones are named and left out."""
         irregular = self.get_irregular_shapes()
-        if self.progress:
-            print("Joining all regularly shaped feature_maps into a set:")
-            if irregular:
-                print(f"  Left out (shapes differ between batches): {', '.join(irregular)}")
+        say("Joining all regularly shaped feature_maps into a set:", self.progress)
+        if irregular:
+            say(f"  Left out (shapes differ between batches): {', '.join(irregular)}", self.progress)
         total = self.get_input_size()
-        joined: FeatureMaps = FeatureMaps(aliases=self.batches[0].aliases)
+        inputs = join_inputs([batch.inputs for batch in self.batches if batch.inputs is not None])
+        joined = FeatureMaps((), self.batches[0].aliases, inputs, irregular)
         row = 0
-        for batch in tqdm(self.batches, "Joining Batched Feature Maps", disable=not self.progress):
+        for batch in progress_bar("Joining Batched Feature Maps", self.progress, iterable=self.batches):
             rows = slice(row, row + batch.get_input_size())
             row = rows.stop
             for uid, tensor in batch.items():
@@ -115,3 +130,16 @@ class BatchedFeatureMaps:
 
     def __repr__(self) -> str:
         return self.get_report()
+
+
+def join_inputs(batches: Sequence[Batch]) -> Batch | list[Batch] | None:
+    """Join saved inputs over all batches; where their shapes differ, as texts of several lengths do, give the list."""
+    if not batches:
+        return None
+    first = batches[0]
+    try:
+        if isinstance(first, torch.Tensor):
+            return torch.cat(list(batches))
+        return {name: torch.cat([batch[name] for batch in batches]) for name in first}
+    except RuntimeError:
+        return list(batches)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from deepjuice.extraction.inputs import Batch
-from deepjuice.tracing import Event, Tracer, evaluating, n_rows, tensors_in
+from deepjuice.extraction.passes import autocast
+from deepjuice.tracing import Event, Tracer, evaluating, n_rows, run_model, tensors_in
 from juicyfruits.errors import InputError
 
 
@@ -39,6 +42,12 @@ class MapRecord:
     shape: tuple[int, ...]
     itemsize: int = 4
     alias_of: str | None = None
+
+    @property
+    def call_uid(self) -> str:
+        """Uid of the call that made the map, without the `.key` of its place in the output."""
+        start = f"{self.class_name}-{self.depth}-"
+        return start + self.uid.removeprefix(start).split(".", 1)[0]
 
     @property
     def n_features(self) -> int:
@@ -72,16 +81,29 @@ class Inspection:
         return groups
 
 
-def batch_map(tensor: torch.Tensor, n_rows: int) -> str | None:
+def batch_map(tensor: torch.Tensor, n_rows: int, input_dim: int = 0) -> str | None:
     """Say why a tensor is not a feature map with one row an input, or `None` if it is one."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "a nested or sparse tensor, not one block of values"
     if not tensor.is_floating_point():
         return f"values of type {str(tensor.dtype).removeprefix('torch.')}, not floating point"
-    if tensor.ndim < 2 or tensor.shape[0] != n_rows:
-        return f"shape {list(tensor.shape)} for {n_rows} inputs: the first dimension is not the batch"
+    if tensor.ndim == 1 and len(tensor) == n_rows:
+        return f"shape {list(tensor.shape)}: a number an input, not a map of features"
+    if tensor.ndim < max(2, input_dim + 1) or tensor.shape[input_dim] != n_rows:
+        place = "first dimension" if input_dim == 0 else f"dimension {input_dim}"
+        return f"shape {list(tensor.shape)} for {n_rows} inputs: the {place} is not the batch"
     return None
 
 
-def inspect_maps(model: nn.Module, sample: Batch) -> Inspection:
+def inspect_maps(
+    model: nn.Module,
+    sample: Batch,
+    *,
+    forward: Callable[[nn.Module, Any], Any] = run_model,
+    input_dim: int = 0,
+    transform: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
+    precision: str = "float32",
+) -> Inspection:
     """Run a few inputs through a model and describe every map it makes.
 
     Two maps are duplicates when all their flattened values agree exactly, whatever their shapes; the first to
@@ -91,6 +113,13 @@ def inspect_maps(model: nn.Module, sample: Batch) -> Inspection:
     Args:
         model: on the same device as the sample; run in eval mode.
         sample: the first inputs, shape (n, ...), n >= 1.
+        forward: how they are put through the model.
+        input_dim: which dimension of the maps counts the inputs.
+        transform: what is done to every map, (n, ...), before it is described; called with its uid and the map.
+        precision: as for `run_pass`.
+
+    Raises:
+        InputError: for a model without maps, or one that goes back to train mode by itself.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Dropout())
     >>> [(r.uid, r.alias_of) for r in inspect_maps(net, torch.randn(2, 4)).records if r.depth]
@@ -101,12 +130,15 @@ def inspect_maps(model: nn.Module, sample: Batch) -> Inspection:
     refused: dict[str, str] = {}
 
     def describe(event: Event) -> None:
+        _check_mode(event)
         call, maps = event.call, made.setdefault(event.call.uid, [])
-        for uid, tensor in tensors_in(call.uid, event.output):
-            reason = batch_map(tensor, n_rows(sample))
+        for uid, tensor in _candidates(event, refused):
+            reason = batch_map(tensor, n_rows(sample), input_dim)
             if reason:
                 refused[uid] = reason
                 continue
+            tensor = tensor.detach().movedim(input_dim, 0)
+            tensor = transform(uid, tensor) if transform else tensor
             first = first_with.setdefault(_fingerprint(tensor), uid)
             maps.append(
                 MapRecord(
@@ -123,13 +155,37 @@ def inspect_maps(model: nn.Module, sample: Batch) -> Inspection:
                 )
             )
 
-    with evaluating(model), Tracer(model, describe) as tracer:
+    with evaluating(model), Tracer(model, describe, forward) as tracer, autocast(_device_of(sample), precision):
         tracer(sample)
     in_order = [record for call in tracer.calls for record in made.get(call.uid, [])]
     records = [replace(record, index=index) for index, record in enumerate(in_order)]
     if not records:
         raise InputError(f"{type(model).__name__}: expected feature maps, found none; refused were {refused}.")
     return Inspection(records, refused)
+
+
+def _device_of(batch: Batch) -> torch.device:
+    return (batch if isinstance(batch, torch.Tensor) else next(iter(batch.values()))).device
+
+
+def _check_mode(event: Event) -> None:
+    if event.module.training:
+        raise InputError(
+            f"module {event.call.path!r} ({event.call.class_name}): expected eval mode, but the model puts it into "
+            "train mode while it runs, so that its maps would change from run to run; take train() out of its forward."
+        )
+
+
+def _candidates(event: Event, refused: dict[str, str]) -> list[tuple[str, torch.Tensor]]:
+    """Return the tensors of an output by uid; what can hold no map is noted as refused."""
+    call = event.call
+    if "parametrizations" in call.path.split("."):
+        refused[call.uid] = "a parametrization, which makes a weight and no map"
+        return []
+    found = list(tensors_in(call.uid, event.output))
+    if not found:
+        refused[call.uid] = f"an output of type {type(event.output).__name__} without tensors"
+    return found
 
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[int, bytes]:
