@@ -58,8 +58,8 @@ class Inputs:
             ) from None
         if loader.drop_last:
             n_inputs = len(loader) * loader.batch_size
-        if isinstance(loader.sampler, SequentialSampler) and loader.batch_size:
-            # a few inputs are quicker to load than a whole batch
+        if isinstance(loader.sampler, SequentialSampler) and loader.batch_sampler is not None:
+            # a few inputs are quicker to load than a whole batch, and the first group of a grouped loader may be one
             first = loader.collate_fn([loader.dataset[i] for i in range(min(sample_size, n_inputs))])
         else:
             first = next(iter(loader))
