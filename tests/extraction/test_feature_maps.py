@@ -7,31 +7,13 @@ from torchvision import models
 from deepjuice import BatchedFeatureMaps, FeatureExtractor, FeatureMaps, get_feature_maps
 from deepjuice.extraction import inspect_maps
 from juicyfruits.errors import InputError
+from tests.extraction.plain_hooks import by_plain_hooks
 
 
 @pytest.fixture(scope="module")
 def alexnet():
     torch.manual_seed(0)
     return models.alexnet(weights=None)
-
-
-def by_plain_hooks(model, x):
-    """The oracle: clone every module's output in a forward hook of its own, one list entry a call."""
-    found, handles = [], []
-
-    def hook(path):
-        def clone(module, inputs, output):
-            found.append((path, output.clone() if isinstance(output, torch.Tensor) else output))
-
-        return clone
-
-    for path, module in model.named_modules():
-        handles.append(module.register_forward_hook(hook(path)))
-    with torch.no_grad():
-        model.eval()(x)
-    for handle in handles:
-        handle.remove()
-    return found
 
 
 def test_alexnet_has_24_maps_of_which_six_are_duplicates(alexnet):
@@ -101,37 +83,6 @@ def test_maps_equal_plain_hooks_for_every_strategy_and_batch_size(net, strategy,
     assert list(got) == [record.uid for record in records]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_32"])
-def test_maps_of_torchvision_models_equal_plain_hooks(name):
-    torch.manual_seed(0)
-    model = models.get_model(name, weights=None)
-    x = torch.rand(2, 3, 224, 224)
-    records = inspect_maps(model, x).records
-    maps = get_feature_maps(model, x, "cpu", remove_duplicates=False, progress=False)
-    expected = [(p, o) for p, o in by_plain_hooks(model, x) if isinstance(o, torch.Tensor) and o.ndim > 1]
-    by_call = {}
-    for path, tensor in expected:
-        by_call.setdefault(path, []).append(tensor)
-    for record in records:
-        outputs = by_call.get(record.path)
-        if outputs is not None:  # attention returns a tuple, which the hook above leaves out
-            assert torch.equal(maps[record.uid], outputs[record.call])
-    assert len(expected) > 50
-
-
-def test_groups_are_filled_greedily_in_the_order_calls_begin():
-    net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(5)))
-    x = torch.rand(4, 8)
-    extractor = FeatureExtractor(net, x, "cpu", memory_limit=2 * 4 * 8 * 4, initial_report=False, progress=False)
-    groups = [list(maps) for maps in extractor]
-    assert len(extractor) == 3 and [len(group) for group in groups] == [2, 2, 2]
-    assert groups[0] == ["Sequential-0-1", "Linear-1-1"]
-    whole = get_feature_maps(net, x, "cpu", remove_duplicates=False, progress=False)
-    for maps in extractor:
-        for uid, tensor in maps.items():
-            assert torch.equal(tensor, whole[uid])
-
-
 def test_irregular_maps_are_named_and_left_out(capsys):
     class Growing(nn.Module):
         def __init__(self):
@@ -164,8 +115,8 @@ def test_wrong_arguments_are_told_with_their_remedy(net):
     with pytest.raises(InputError, match="did you mean 'Linear-2-5'"):
         get_feature_maps(net, x, "cpu", keep=["Linear-2-6"], progress=False)
     with pytest.raises(InputError, match=r"memory limit 100.00 B: feature map TinyNet-0-1|Conv2d-1-1 alone needs"):
-        FeatureExtractor(net, x, "cpu", memory_limit=100, initial_report=False)
-    extractor = FeatureExtractor(net, x, "cpu", initial_report=False)
+        FeatureExtractor(net, x, "cpu", memory_limit=100, progress=False)
+    extractor = FeatureExtractor(net, x, "cpu", progress=False)
     with pytest.raises(InputError, match="did you mean 'flatten'"):
         extractor.modify_settings(flaten=True)
     with pytest.raises(InputError, match="one of them"):
@@ -179,22 +130,6 @@ def test_wrong_arguments_are_told_with_their_remedy(net):
 def test_feature_maps_count_what_they_hold():
     maps = FeatureMaps({"a": torch.zeros(3, 4), "b": torch.zeros(3, 4)}, aliases={"b": "a"})
     assert maps.get_input_size() == 3 and "(1 duplicates)" in repr(maps) and FeatureMaps().get_input_size() == 0
-
-
-class AddsInPlace(nn.Module):
-    def forward(self, x):
-        return x.add_(1)
-
-
-def test_the_callers_inputs_are_never_changed():
-    torch.manual_seed(0)
-    net, x = nn.Sequential(AddsInPlace(), nn.Linear(4, 3)), torch.randn(6, 4)
-    before, expected = x.clone(), net[1](x + 1).detach()
-    extractor = FeatureExtractor(net, x, "cpu", memory_limit=6 * 4 * 4, initial_report=False, progress=False)
-    for _ in range(2):  # several groups, several times
-        maps = {uid: tensor for group in extractor for uid, tensor in group.items()}
-        torch.testing.assert_close(maps["Linear-1-2"], expected)
-    assert len(extractor) > 1 and torch.equal(x, before)
 
 
 def test_loaders_with_samplers_or_a_dropped_last_batch_give_the_rows_they_give():
@@ -234,3 +169,180 @@ def test_maps_that_differ_in_the_last_bit_are_no_duplicates():
 
     net = nn.Sequential(nn.Identity(), Nudge()).double()
     assert len(inspect_maps(net, torch.rand(3, 4, dtype=torch.float64)).distinct) == 2
+
+
+X = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
+
+
+def two_layers():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+
+
+def test_flattened_maps_are_the_same_values_in_rows(net):
+    x = torch.rand(5, 3, 8, 8)
+    for strategy in ("join", "list"):
+        options = {"batch_strategy": strategy, "remove_duplicates": False, "progress": False}
+        maps = get_feature_maps(net, list(x.split(3)), "cpu", **options)
+        flat = get_feature_maps(net, list(x.split(3)), "cpu", flatten=True, **options)
+        for wide, rows in zip(*([m] if strategy == "join" else m for m in (maps, flat)), strict=True):
+            for uid, tensor in wide.items():
+                assert torch.equal(rows[uid], tensor.flatten(1)) and rows[uid].is_contiguous()
+
+
+def test_tensor_fn_gets_what_it_asks_for():
+    net, seen = two_layers(), []
+
+    def note(tensor, batch_iter=None, uid=None, **rest):
+        seen.append((uid, batch_iter, len(tensor), rest))
+        return tensor[:, :1]
+
+    maps = get_feature_maps(net, list(X.split(4)), "cpu", tensor_fn=note, keep="Linear-1-1", progress=False)
+    assert torch.equal(maps["Linear-1-1"], torch.cat([net[0](batch)[:, :1] for batch in X.split(4)]).detach())
+    assert [call for call in seen if call[0] == "Linear-1-1"] == [
+        ("Linear-1-1", batch_iter, rows, {}) for batch_iter, rows in ((None, 4), (0, 4), (1, 4), (2, 2))
+    ]
+    plain = get_feature_maps(net, X, "cpu", tensor_fn=torch.abs, keep="Linear-1-1", progress=False)
+    assert torch.equal(plain["Linear-1-1"], net[0](X).detach().abs())
+
+
+def test_tensor_fn_gets_the_mask_of_the_batch():
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(9, 3)
+
+        def forward(self, input_ids, attention_mask):
+            return self.embed(input_ids)
+
+    net = Reads()
+    batches = [
+        {"input_ids": torch.randint(9, (n, length)), "attention_mask": torch.ones(n, length).tril()}
+        for n, length in ((3, 5), (2, 4))
+    ]
+
+    def mean(tensor, mask):
+        return (tensor * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+    maps = get_feature_maps(net, batches, "cpu", tensor_fn=mean, progress=False)
+    by_hand = [
+        net.embed(batch["input_ids"])[row, : row + 1].mean(0)
+        for batch in batches
+        for row in range(len(batch["input_ids"]))
+    ]
+    torch.testing.assert_close(maps["Embedding-1-1"], torch.stack(by_hand).detach())
+
+
+def pair_means(tensor):
+    return torch.stack([pair.mean(0) for pair in tensor.split(2)])
+
+
+@pytest.mark.parametrize("options", [{"n_inputs": 6}, {"n_samples": 6}, {"reduce_size_by": 2}, {}])
+@pytest.mark.parametrize("strategy", ["join", "stack"])
+def test_tensor_fn_may_leave_fewer_rows(options, strategy):
+    net, batches = two_layers(), list(X.split(5))
+    options = {"tensor_fn": pair_means, "batch_strategy": strategy, "progress": False, **options}
+    if strategy == "stack" and "reduce_size_by" not in options:
+        options.pop("n_inputs", None)
+    maps = get_feature_maps(net, batches, "cpu", **options)
+    maps = maps if strategy == "join" else maps.join_batches()
+    by_hand = torch.stack([net[0](pair).mean(0) for batch in batches for pair in batch.split(2)]).detach()
+    assert maps.get_input_size() == 6  # three of each batch of five
+    torch.testing.assert_close(maps["Linear-1-1"], by_hand)
+    assert maps["Linear-1-1"].untyped_storage().nbytes() == 6 * 3 * 4  # nothing is set aside for rows that never came
+
+
+def test_rows_that_are_not_as_many_as_expected_are_told():
+    net, batches = two_layers(), list(X.split(5))
+    for n_inputs in (5, 7):
+        with pytest.raises(InputError, match=rf"n_inputs={n_inputs}"):
+            get_feature_maps(net, batches, "cpu", tensor_fn=pair_means, n_inputs=n_inputs, progress=False)
+    with pytest.raises(InputError, match=r"n_inputs=7: expected as many rows in every map, got 10 in Linear-1-1"):
+        FeatureExtractor(net, X, "cpu", n_inputs=7, batch_strategy="list", progress=False).get("Linear-1-1")
+    with pytest.raises(InputError, match="tensor_fn of feature map Linear-1-1: expected a tensor of at most 4 rows"):
+        get_feature_maps(net, X, "cpu", tensor_fn=lambda tensor: tensor.repeat(2, 1), progress=False)
+    with pytest.raises(ZeroDivisionError) as told:
+        get_feature_maps(net, X, "cpu", tensor_fn=lambda tensor: 1 / 0, progress=False)
+    assert "tensor_fn was given feature map Linear-1-1, shape [4, 3]" in told.value.__notes__[0]
+
+
+def test_duplicates_among_maps_chosen_by_a_part_of_their_names():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Sequential(nn.Dropout(), nn.ReLU()), nn.Identity())
+    maps = get_feature_maps(net, X, "cpu", keep=["Dropout"], progress=False)
+    assert list(maps) == ["Dropout-1-2"]  # the first of them, although it repeats Linear-1-1
+    named = get_feature_maps(net, X, "cpu", keep=["Dropout-1-2", "Dropout-2-1", "Linear"], progress=False)
+    assert list(named) == ["Linear-1-1", "Dropout-1-2", "Dropout-2-1"]
+    assert named.aliases == {"Dropout-1-2": "Linear-1-1", "Dropout-2-1": "Linear-1-1"}
+
+
+def test_inputs_can_be_saved_with_the_maps():
+    net, batches = two_layers(), list(X.split(4))
+    joined = get_feature_maps(net, batches, "cpu", save_inputs=True, progress=False)
+    assert torch.equal(joined.inputs, X)
+    stacked = get_feature_maps(net, batches, "cpu", save_inputs=True, batch_strategy="stack", progress=False)
+    assert [len(batch.inputs) for batch in stacked] == [4, 4, 2] and torch.equal(stacked.join_batches().inputs, X)
+    assert get_feature_maps(net, batches, "cpu", progress=False).inputs is None
+
+
+def test_a_dry_run_says_what_would_be_kept_and_runs_the_sample_only(alexnet, capsys):
+    rows = []
+    handle = alexnet.features[0].register_forward_hook(lambda module, x, y: rows.append(len(y)))
+    table = get_feature_maps(alexnet, [torch.randn(4, 3, 224, 224), torch.empty(60, 3, 224, 224)], "cpu", dry_run=True)
+    handle.remove()
+    assert capsys.readouterr().out == (
+        "Extracting sample feature_maps with torchinfo (CPU to CPU)\n"
+        "get_feature_maps() Dry Run Information\n"
+        "  # Inputs: 64; # Feature Maps: 18\n"
+        "  # Duplicates (Removed): 6\n"
+        "  Total memory required: 262.60 MB\n"
+    )
+    assert rows == [4] and len(table) == 18 and table["bytes"].sum() == 1_075_688 * 4
+
+
+def test_progress_false_is_silent(capfd):
+    net = two_layers()
+    for options in ({}, {"dry_run": True}, {"report_irregularities": True}, {"batch_strategy": "stack"}):
+        maps = get_feature_maps(net, list(X.split(4)), "cpu", progress=False, **options)
+        if isinstance(maps, BatchedFeatureMaps):
+            maps.join_batches()
+    assert capfd.readouterr() == ("", "")
+    get_feature_maps(net, X, "cpu", batch_progress=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_bars_inside_another_make_room_for_it():
+    from deepjuice.extraction.progress import progress_bar
+
+    with progress_bar("outer", True, 2) as outer, progress_bar("inner", True, 2) as inner:
+        assert (outer.leave, inner.leave) == (True, False)
+
+
+class Lengths(nn.Module):
+    """Its first layer's shape follows the longest text of a batch, its second's does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 3), nn.Linear(3, 2)
+
+    def forward(self, input_ids):
+        return self.head(self.embed(input_ids).mean(1))
+
+
+def test_joining_maps_of_several_lengths_leaves_them_out_when_a_report_is_asked_for(capsys):
+    torch.manual_seed(0)
+    net = Lengths()
+    batches = [{"input_ids": torch.randint(9, (2, length))} for length in (5, 5, 7)]
+    stacked = get_feature_maps(
+        net, batches, "cpu", batch_strategy="stack", report_irregularities=True, save_inputs=True
+    )
+    assert "Irregular feature maps: Embedding-1-1." in capsys.readouterr().out
+    assert stacked.get_irregular_shapes() == {"Embedding-1-1": [(5, 3), (5, 3), (7, 3)]}
+    joined = get_feature_maps(net, batches, "cpu", report_irregularities=True)
+    assert "Irregular feature maps: Embedding-1-1." in capsys.readouterr().out
+    for maps in (joined, stacked.join_batches()):
+        assert list(maps) == ["Linear-1-2"] and list(maps.irregular) == ["Embedding-1-1"]
+        assert torch.equal(maps["Linear-1-2"], torch.cat([net(**batch) for batch in batches]).detach())
+    assert "  Left out (shapes differ between batches): Embedding-1-1\n" in capsys.readouterr().out
+    assert [x["input_ids"].shape[1] for x in stacked.join_batches().inputs] == [5, 5, 7]
+    with pytest.raises(InputError, match=r"Embedding-1-1, rows 4-5: expected shape \[5, 3\].*got \[7, 3\]"):
+        get_feature_maps(net, batches, "cpu", progress=False)
