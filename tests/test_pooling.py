@@ -53,6 +53,13 @@ def test_a_mean_over_many_half_precision_tokens_does_not_lose_its_tail():
     assert pool_tokens(tokens, "mean").item() == tokens[0, 0, 0].item()
 
 
+def test_the_mean_of_equal_tokens_is_that_token_to_the_bit_however_many_there_are():
+    """Otherwise a layer that says the same of every text would have an RDM, made of rounding errors."""
+    tokens = random(1, 1, 64).expand(40, 40, 64)
+    assert torch.equal(pool_tokens(tokens, "mean", torch.ones(40, 40).tril()), tokens[:, 0])
+    assert torch.equal(pool_space(random(5, 6, 1, 1).expand(5, 6, 13, 13)), random(5, 6))
+
+
 def test_what_cannot_be_pooled_is_told():
     tokens = random(3, 5, 4)
     with pytest.raises(InputError, match=r"only padding in 1 rows, the first in row 1"):

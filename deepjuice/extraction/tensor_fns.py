@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from deepjuice.reduction.pooling import TOKEN_POOLINGS, check_choice, pool_tokens
+from deepjuice.reduction.pooling import TOKEN_POOLINGS, check_choice, pool_tokens, summing_dtype
 from juicyfruits.errors import InputError
 
 
@@ -20,7 +20,7 @@ def average_groups(loader: DataLoader) -> Callable[..., torch.Tensor]:
     """Return a function that averages a batch's rows over each group: (n, ...) -> (groups, ...), in order.
 
     Joined over all batches, row g is the mean of the inputs of group g (`loader.batch_data["group_index"]`). The dtype
-    is kept; means of half-precision maps are taken in float32.
+    is kept; means are summed in float64 (float32 on mps).
 
     Args:
         loader: made by `get_data_loader` from a table with `group_keys`.
@@ -53,7 +53,7 @@ def average_groups(loader: DataLoader) -> Callable[..., torch.Tensor]:
             )
         numbers, counts = np.unique(of_rows, return_counts=True)
         place = torch.from_numpy(np.searchsorted(numbers, of_rows)).to(tensor.device)
-        working = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        working = tensor.to(summing_dtype(tensor))
         sums = working.new_zeros(len(numbers), *tensor.shape[1:]).index_add_(0, place, working)
         shape = (-1,) + (1,) * (tensor.ndim - 1)
         return (sums / torch.from_numpy(counts).to(sums.device).view(shape)).to(tensor.dtype)

@@ -1,6 +1,7 @@
 """Averages and picks over the tokens of a text and over the places of a picture, for maps of one batch or of many.
 
-Every function keeps the dtype; means of half-precision maps are taken in float32.
+Every function keeps the dtype. Means are summed in float64 (float32 on mps, and over the cells of a grid), so that a
+layer that says the same of every token has the same mean for every text, not one that differs by rounding.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def pool_tokens(tokens: torch.Tensor, how: str = "mean", mask: torch.Tensor | No
         )
     if how == "mean":
         # by selection, not by multiplication: what a network makes of padding may be NaN
-        kept = tokens.to(_working_dtype(tokens)).masked_fill(~real[..., None], 0)
-        return (kept.sum(1) / real.sum(1, keepdim=True)).to(tokens.dtype)
+        kept = tokens.masked_fill(~real[..., None], 0)
+        return (kept.sum(1, dtype=summing_dtype(tokens)) / real.sum(1, keepdim=True)).to(tokens.dtype)
     place = real.int().argmax(1) if how == "cls" else real.shape[1] - 1 - real.flip(1).int().argmax(1)
     return tokens[torch.arange(len(tokens), device=tokens.device), place]
 
@@ -64,7 +65,7 @@ def pool_space(maps: torch.Tensor, how: str = "mean") -> torch.Tensor:
     _check_maps(maps, 4, "(n, channels, height, width)")
     if how == "max":
         return maps.amax((2, 3))
-    return maps.mean((2, 3), dtype=_working_dtype(maps)).to(maps.dtype)
+    return maps.mean((2, 3), dtype=summing_dtype(maps)).to(maps.dtype)
 
 
 def pool_to_grid(maps: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tensor:
@@ -83,7 +84,8 @@ def pool_to_grid(maps: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tenso
         raise InputError(
             f"grid {rows} x {columns}: expected from 1 x 1 to the map's {maps.shape[2]} x {maps.shape[3]} places."
         )
-    return F.adaptive_avg_pool2d(maps.to(_working_dtype(maps)), (rows, columns)).to(maps.dtype)
+    working = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    return F.adaptive_avg_pool2d(working, (rows, columns)).to(maps.dtype)
 
 
 def tokens_to_grid(tokens: torch.Tensor, grid: tuple[int, int] | None = None, n_prefix: int = 1) -> torch.Tensor:
@@ -114,8 +116,9 @@ def tokens_to_grid(tokens: torch.Tensor, grid: tuple[int, int] | None = None, n_
     return tokens[:, n_prefix:].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
 
 
-def _working_dtype(maps: torch.Tensor) -> torch.dtype:
-    return torch.promote_types(maps.dtype, torch.float32)
+def summing_dtype(maps: torch.Tensor) -> torch.dtype:
+    """Return the dtype in which means of maps are summed."""
+    return torch.float32 if maps.device.type == "mps" else torch.float64
 
 
 def check_choice(what: str, given: str, known: tuple[str, ...]) -> None:
