@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,9 @@ def pandas_query(df: pd.DataFrame, filters: Mapping[str, Any] | None = None) -> 
     for column, wanted in (filters or {}).items():
         if column not in df.columns:
             raise InputError(f"column {column!r} is not in the table: {near_names(str(column), df.columns)}")
-        keep &= df[column].isin(_values(wanted)).to_numpy()
-    return df[keep].copy()
-
-
-def _values(wanted: Any) -> list:
-    """Return what a column may be; a text is one value, not its letters."""
-    many = isinstance(wanted, (Collection, np.ndarray, pd.Series, pd.Index)) and not isinstance(wanted, (str, bytes))
-    return list(wanted) if many else [wanted]
+        values = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]  # a text is one value
+        keep &= df[column].isin(values).to_numpy()
+    return df[keep]
 
 
 def flatten_nested_list(nested: Iterable) -> list:

@@ -44,7 +44,7 @@ def test_rows_are_those_found_by_hand(table, filters, kind):
 def test_single_values(table, roi, subject):
     filters = {"roi": [roi], "subj_id": [subject]}
     assert pandas_query(table, {"roi": roi, "subj_id": subject}).index.tolist() == by_hand(table, filters)
-    assert pandas_query(table, {"subj_id": {subject}}).index.tolist() == by_hand(table, {"subj_id": [subject]})
+    assert pandas_query(table, {"subj_id": {int(subject)}}).index.tolist() == by_hand(table, {"subj_id": [subject]})
 
 
 def test_no_filters_keep_everything_in_a_table_of_its_own(table):

@@ -107,6 +107,9 @@ def test_maps_in_every_form_give_the_same(net):
         assert type(got) is FeatureMaps and list(got) == list(expected)
         for uid in expected:
             torch.testing.assert_close(got[uid], expected[uid], rtol=1e-5, atol=1e-5)
+        assert got.aliases.items() <= expected.aliases.items()  # those of one group of layers know each other
+    in_one_group = FeatureExtractor(net, x, **QUIET, initial_report=False)
+    assert get_feature_map_srps(in_one_group, 30).aliases == expected.aliases
     assert torch.equal(get_feature_map_srps(whole["Conv2d-1-1"], 30), expected["Conv2d-1-1"])
 
 

@@ -1,3 +1,4 @@
+import warnings
 from collections import OrderedDict, UserDict, namedtuple
 
 import numpy as np
@@ -46,6 +47,12 @@ def test_pythons_numbers_are_torchs():
         assert (
             torch.equal(convert_to_tensor(x), torch.tensor(x)) and convert_to_tensor(x).dtype == torch.tensor(x).dtype
         )
+
+
+def test_a_list_of_arrays_is_not_gone_through_number_by_number():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns, once, where it would
+        assert convert_to_tensor([np.ones(3, "int16")] * 2).dtype == torch.int16
 
 
 def test_what_need_not_be_copied_is_not():
