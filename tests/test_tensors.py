@@ -50,9 +50,13 @@ def test_pythons_numbers_are_torchs():
 
 
 def test_a_list_of_arrays_is_not_gone_through_number_by_number():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns, once, where it would
-        assert convert_to_tensor([np.ones(3, "int16")] * 2).dtype == torch.int16
+    torch.set_warn_always(True)  # torch's warning that it would, which comes only once otherwise
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert convert_to_tensor([np.ones(3, "int16")] * 2).dtype == torch.int16
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_what_need_not_be_copied_is_not():
