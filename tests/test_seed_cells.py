@@ -1,68 +1,42 @@
-"""The cells of the batched-feature-maps tutorial, run as a user would type them; only the device is the CPU."""
+"""The notebook of batched feature maps, run cell by cell; it prints what the tutorial that it follows shows."""
+
+import ast
+import json
+import pprint
+from pathlib import Path
 
 import pytest
-import torch
-from torchvision import models
 
 from juicyfruits.nsd.prepare import prepare_nsd
 from juicyfruits.synthetic.mini import make_mini
 
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "batched_feature_maps.ipynb"
+
 
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory):
-    """A small NSD-like benchmark under JUICYFRUITS_DATA, and AlexNet weights placed by hand (random ones)."""
+    """A small NSD-like benchmark under JUICYFRUITS_DATA."""
     folder = tmp_path_factory.mktemp("seed")
     make_mini(folder / "raw", n_shared=162, n_unique=2, n_subjects=1, n_repeats=1, n_sessions=1, picture_size=64)
     prepare_nsd(folder / "raw", folder / "data" / "nsd")
-    place = folder / "torch" / "hub" / "checkpoints"
-    place.mkdir(parents=True)
-    torch.manual_seed(0)
-    torch.save(models.alexnet(weights=None).state_dict(), place / "alexnet-owt-7be5be79.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUICYFRUITS_DATA", str(folder / "data"))
-        patch.setenv("TORCH_HOME", str(folder / "torch"))
         yield
 
 
-CELLS = """
-from deepjuice import *
-from juicyfruits import NSDBenchmark
-benchmark = NSDBenchmark()
-model_uid = 'torchvision_alexnet_imagenet1k_v1'
-model, preprocess = get_deepjuice_model(model_uid)
-image_subset = benchmark.image_paths[:160]
-dataloader = get_data_loader(image_subset, preprocess, batch_size=64)
-devices = {'device': 'cpu', 'output_device': 'cpu'}
-feature_map_list = get_feature_maps(model, dataloader, **devices,
-                                   batch_strategy='list')
-print(feature_map_list)
-batch_one_maps = feature_map_list[0]
-for uid, feature_map in batch_one_maps.items():
-    if 'Linear' in uid:
-        print(uid, [x for x in feature_map.shape])
-print('\\n Number of inputs:', batch_one_maps.get_input_size())
-from deepjuice.extraction import BatchedFeatureMaps
-batched_maps = BatchedFeatureMaps(feature_map_list)
-print(batched_maps)
-print(batched_maps.get_irregular_shapes())
-extractor = FeatureExtractor(model, dataloader, **devices,
-                             batch_strategy='stack',
-                             max_memory_limit='16GB')
-for batched_feature_maps in tqdm(extractor, 'Global Progress'):
-    feature_maps = batched_feature_maps.join_batches()
-    for uid, feature_map in feature_maps.items():
-        if 'Linear' in uid:
-            print(uid, [x for x in feature_map.shape])
-extractor.modify_settings(flatten=True)
-for batched_feature_maps in tqdm(extractor, 'Global Progress'):
-    feature_maps = batched_feature_maps.join_batches()
-    for uid, feature_map in feature_maps.items():
-        if 'Conv2d' in uid:
-            print(uid, [x for x in feature_map.shape])
-"""
+def run_cell(source, namespace):
+    """Run a cell as a notebook does: without its magics, and showing the value of its last line."""
+    tree = ast.parse("".join(line for line in source if not line.startswith("%")))
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), namespace)
+    if last is not None:
+        value = eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
+        if value is not None:
+            pprint.pprint(value)
 
-# What the tutorial prints; the device's name and the memory limit are this run's.
-PRINTED = """\
+
+# The device's name and the memory limit are this run's; everything else is what the tutorial shows.
+ALEXNET = """\
 Initializing DeepJuice Benchmarks (JuicyFruits)
 Loading DeepJuice NSDBenchmark:\x20
   Image Set: shared1000
@@ -71,9 +45,11 @@ Extracting sample feature_maps with torchinfo (CPU to CPU)
 Keeping 18 / 24 total maps (6 duplicates removed).
 [FeatureMaps Handle
   18 maps; 64 inputs; 262.60 MB\x20
-  0 maps on GPU (0 duplicates), FeatureMaps Handle
+  0 maps on GPU (0 duplicates),
+ FeatureMaps Handle
   18 maps; 64 inputs; 262.60 MB\x20
-  0 maps on GPU (0 duplicates), FeatureMaps Handle
+  0 maps on GPU (0 duplicates),
+ FeatureMaps Handle
   18 maps; 32 inputs; 131.30 MB\x20
   0 maps on GPU (0 duplicates)]
 Linear-2-15 [64, 4096]
@@ -107,10 +83,57 @@ Conv2d-2-9 [160, 43264]
 Conv2d-2-11 [160, 43264]
 """
 
+# Width of each map of the language model that has a row a token, by hand: attention and MLP of two blocks.
+OF_TOKENS = {
+    "Embedding-1-1": 16,
+    **{"Block-2-1": 16, "LayerNorm-4-1": 16, "Linear-4-2": 48, "Linear-4-3": 16},
+    **{"LayerNorm-4-4": 16, "Linear-4-5": 64, "GELU-4-6": 64, "Linear-4-7": 16},
+    **{"Block-2-2": 16, "LayerNorm-4-8": 16, "Linear-4-9": 48, "Linear-4-10": 16},
+    **{"LayerNorm-4-11": 16, "Linear-4-12": 64, "GELU-4-13": 64, "Linear-4-14": 16},
+}
+SAMPLE = (
+    "Extracting sample feature_maps with torchinfo (CPU to CPU)\nKeeping 18 / 23 total maps (5 duplicates removed).\n"
+)
+IRREGULAR = "\n".join(f"{uid} [(6, {width}), (5, {width}), (8, {width})]" for uid, width in OF_TOKENS.items())
+POOLED = "\n".join(f"{uid} [6, {width}]" for uid, width in OF_TOKENS.items())
+LANGUAGE = f"""\
+[[2, 6], [2, 5], [2, 8]]
+{SAMPLE}\
+Batch Tensor Maps Handler
+  Total Batch Count: 3
+  # Total Inputs: 6
+  # of Unique Feature Maps: 18
+  Irregular feature maps: {", ".join(OF_TOKENS)}
+{IRREGULAR}
+Joining all regularly shaped feature_maps into a set:
+  Left out (shapes differ between batches): {", ".join(OF_TOKENS)}
+Linear-1-3 [6, 23]
+{SAMPLE}\
+{POOLED}
+Linear-1-3 [6, 23]
+"""
 
-def test_the_tutorials_cells_run_and_print_what_it_shows(surroundings, capsys):
-    exec(CELLS, {})
+
+def test_the_notebooks_cells_run_and_print_what_the_tutorial_shows(surroundings, capsys):
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    namespace = {}
+    for cell in cells:
+        run_cell(cell["source"], namespace)
     printed = capsys.readouterr()
-    assert printed.out == PRINTED
+    assert printed.out.splitlines() == (ALEXNET + LANGUAGE).splitlines()
     for bar in ("Feature Extraction (DataLoader)", "Joining Batched Feature Maps", "Global Progress"):
         assert bar in printed.err
+    texts, gpt = namespace["batches"], namespace["gpt"].eval()
+    for uid, path in (("LayerNorm-4-8", "blocks.1.norms.0"), ("Linear-4-14", "blocks.1.mlp.2")):
+        seen = []
+        handle = gpt.get_submodule(path).register_forward_hook(lambda module, x, y, seen=seen: seen.append(y.detach()))
+        rows = []
+        for batch in texts:  # by a plain loop over texts and their words
+            gpt(**batch)
+            rows += [
+                row[: int(mask.sum())].mean(0) for row, mask in zip(seen[-1], batch["attention_mask"], strict=True)
+            ]
+        handle.remove()
+        for row, expected in zip(namespace["pooled"][uid], rows, strict=True):
+            assert row.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert not any(cell["outputs"] for cell in cells)
