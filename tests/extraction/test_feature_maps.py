@@ -29,40 +29,6 @@ def test_alexnet_has_24_maps_of_which_six_are_duplicates(alexnet):
     }
 
 
-def test_the_handles_print_what_the_tutorial_prints(alexnet, capsys):
-    loader = DataLoader(torch.randn(160, 3, 224, 224).unbind(), batch_size=64)
-    maps = get_feature_maps(alexnet, loader, device="cpu", batch_strategy="list")
-    printed = capsys.readouterr().out
-    assert printed == (
-        "Extracting sample feature_maps with torchinfo (CPU to CPU)\n"
-        "Keeping 18 / 24 total maps (6 duplicates removed).\n"
-    )
-    handle = "FeatureMaps Handle\n  18 maps; {}; {} MB \n  0 maps on GPU (0 duplicates)"
-    assert [repr(m) for m in maps] == [
-        handle.format("64 inputs", "262.60"),
-        handle.format("64 inputs", "262.60"),
-        handle.format("32 inputs", "131.30"),
-    ]
-    assert repr(BatchedFeatureMaps(maps)) == (
-        "Batch Tensor Maps Handler\n  Total Batch Count: 3\n  # Total Inputs: 160\n"
-        "  # of Unique Feature Maps: 18\n  No irregularities found."
-    )
-    extractor = FeatureExtractor(alexnet, loader, device="cpu", batch_strategy="stack", max_memory_limit="16GB")
-    assert capsys.readouterr().out == (
-        "Extracting sample feature_maps with torchinfo (CPU to CPU)\n"
-        "FeatureExtractor Handle for AlexNet\n"
-        "  24 feature maps (+6 duplicates); 160 inputs\n"
-        "  Memory required for full extraction: 677.15 MB\n"
-        "  Memory usage limiting device set to: cpu\n"
-        "  Memory usage limit currently set to: 16.000 GB\n"
-        "  1 batch(es) required for current memory limit \n"
-        "   Batch-001: 24 feature maps; 677.15 MB\n"
-    )
-    extractor.modify_settings(flatten=True)
-    joined = next(iter(extractor)).join_batches()
-    assert joined["Conv2d-2-1"].shape == (160, 193600) and joined["Linear-2-15"].shape == (160, 4096)
-
-
 @pytest.mark.parametrize("strategy", ["join", "list", "stack"])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
 def test_maps_equal_plain_hooks_for_every_strategy_and_batch_size(net, strategy, batch_size):
@@ -188,82 +154,6 @@ def test_flattened_maps_are_the_same_values_in_rows(net):
         for wide, rows in zip(*([m] if strategy == "join" else m for m in (maps, flat)), strict=True):
             for uid, tensor in wide.items():
                 assert torch.equal(rows[uid], tensor.flatten(1)) and rows[uid].is_contiguous()
-
-
-def test_tensor_fn_gets_what_it_asks_for():
-    net, seen = two_layers(), []
-
-    def note(tensor, batch_iter=None, uid=None, **rest):
-        seen.append((uid, batch_iter, len(tensor), rest))
-        return tensor[:, :1]
-
-    maps = get_feature_maps(net, list(X.split(4)), "cpu", tensor_fn=note, keep="Linear-1-1", progress=False)
-    assert torch.equal(maps["Linear-1-1"], torch.cat([net[0](batch)[:, :1] for batch in X.split(4)]).detach())
-    assert [call for call in seen if call[0] == "Linear-1-1"] == [
-        ("Linear-1-1", batch_iter, rows, {}) for batch_iter, rows in ((None, 4), (0, 4), (1, 4), (2, 2))
-    ]
-    plain = get_feature_maps(net, X, "cpu", tensor_fn=torch.abs, keep="Linear-1-1", progress=False)
-    assert torch.equal(plain["Linear-1-1"], net[0](X).detach().abs())
-
-
-def test_tensor_fn_gets_the_mask_of_the_batch():
-    class Reads(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Embedding(9, 3)
-
-        def forward(self, input_ids, attention_mask):
-            return self.embed(input_ids)
-
-    net = Reads()
-    batches = [
-        {"input_ids": torch.randint(9, (n, length)), "attention_mask": torch.ones(n, length).tril()}
-        for n, length in ((3, 5), (2, 4))
-    ]
-
-    def mean(tensor, mask):
-        return (tensor * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-
-    maps = get_feature_maps(net, batches, "cpu", tensor_fn=mean, progress=False)
-    by_hand = [
-        net.embed(batch["input_ids"])[row, : row + 1].mean(0)
-        for batch in batches
-        for row in range(len(batch["input_ids"]))
-    ]
-    torch.testing.assert_close(maps["Embedding-1-1"], torch.stack(by_hand).detach())
-
-
-def pair_means(tensor):
-    return torch.stack([pair.mean(0) for pair in tensor.split(2)])
-
-
-@pytest.mark.parametrize("options", [{"n_inputs": 6}, {"n_samples": 6}, {"reduce_size_by": 2}, {}])
-@pytest.mark.parametrize("strategy", ["join", "stack"])
-def test_tensor_fn_may_leave_fewer_rows(options, strategy):
-    net, batches = two_layers(), list(X.split(5))
-    options = {"tensor_fn": pair_means, "batch_strategy": strategy, "progress": False, **options}
-    if strategy == "stack" and "reduce_size_by" not in options:
-        options.pop("n_inputs", None)
-    maps = get_feature_maps(net, batches, "cpu", **options)
-    maps = maps if strategy == "join" else maps.join_batches()
-    by_hand = torch.stack([net[0](pair).mean(0) for batch in batches for pair in batch.split(2)]).detach()
-    assert maps.get_input_size() == 6  # three of each batch of five
-    torch.testing.assert_close(maps["Linear-1-1"], by_hand)
-    assert maps["Linear-1-1"].untyped_storage().nbytes() == 6 * 3 * 4  # nothing is set aside for rows that never came
-
-
-def test_rows_that_are_not_as_many_as_expected_are_told():
-    net, batches = two_layers(), list(X.split(5))
-    for n_inputs in (5, 7):
-        with pytest.raises(InputError, match=rf"n_inputs={n_inputs}"):
-            get_feature_maps(net, batches, "cpu", tensor_fn=pair_means, n_inputs=n_inputs, progress=False)
-    with pytest.raises(InputError, match=r"n_inputs=7: expected as many rows in every map, got 10 in Linear-1-1"):
-        FeatureExtractor(net, X, "cpu", n_inputs=7, batch_strategy="list", progress=False).get("Linear-1-1")
-    with pytest.raises(InputError, match="tensor_fn of feature map Linear-1-1: expected a tensor of at most 4 rows"):
-        get_feature_maps(net, X, "cpu", tensor_fn=lambda tensor: tensor.repeat(2, 1), progress=False)
-    with pytest.raises(ZeroDivisionError) as told:
-        get_feature_maps(net, X, "cpu", tensor_fn=lambda tensor: 1 / 0, progress=False)
-    assert "tensor_fn was given feature map Linear-1-1, shape [4, 3]" in told.value.__notes__[0]
 
 
 def test_duplicates_among_maps_chosen_by_a_part_of_their_names():
