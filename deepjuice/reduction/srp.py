@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepjuice.devices import get_device
-from deepjuice.reduction.projection import DEFAULT_METHOD, METHODS, ProjectionPool, jl_width
+from deepjuice.reduction.projection import METHODS, ProjectionPool, jl_width
 from deepjuice.tensors import apply_tensor_op, convert_to_tensor
 from juicyfruits.errors import InputError
 
@@ -25,7 +25,7 @@ class SRPMatrix:
     are first met; maps that are no wider than `n_projections` stay exactly as they are.
     """
 
-    def __init__(self, n_features: int, n_projections: int, method: str = DEFAULT_METHOD, seed: int = 0):
+    def __init__(self, n_features: int, n_projections: int, method: str = "sparse", seed: int = 0):
         if n_features < 1 or n_projections < 1:
             raise InputError(f"n_features={n_features}, n_projections={n_projections}: expected positive integers.")
         if method not in METHODS:
@@ -49,7 +49,7 @@ class SRPMatrix:
         return self
 
 
-def make_srp_matrix(n_features: int, n_projections: int, method: str = DEFAULT_METHOD, seed: int = 0) -> SRPMatrix:
+def make_srp_matrix(n_features: int, n_projections: int, method: str = "sparse", seed: int = 0) -> SRPMatrix:
     """Return a projection to `n_projections` numbers that `compute_srp` takes as `srp_matrix`.
 
     Args:
@@ -75,7 +75,7 @@ def compute_srp(
     seed: int = 0,
     srp_matrix: SRPMatrix | None = None,
     device: str | int | torch.device | None = None,
-    method: str = DEFAULT_METHOD,
+    method: str = "sparse",
 ) -> Any:
     """Project maps (n, ...), each flattened to (n, d), to k numbers an input.
 
@@ -109,7 +109,7 @@ def get_feature_map_srps(
     seed: int = 0,
     srp_matrix: SRPMatrix | None = None,
     device: str | int | torch.device | None = None,
-    method: str = DEFAULT_METHOD,
+    method: str = "sparse",
 ) -> FeatureMaps | Tensor:
     """Project feature maps of any kind, in a set or one by one; maps of one width share one matrix.
 
