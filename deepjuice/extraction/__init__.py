@@ -3,6 +3,8 @@
 from deepjuice.extraction.extractor import FeatureExtractor, get_feature_maps
 from deepjuice.extraction.feature_maps import BatchedFeatureMaps, FeatureMaps
 from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
+from deepjuice.extraction.metadata import get_feature_map_metadata
+from deepjuice.extraction.settings import MapSettings
 from deepjuice.extraction.stage import extract_features
 from deepjuice.extraction.store import FeatureStore
 
@@ -13,7 +15,9 @@ __all__ = [
     "FeatureStore",
     "Inspection",
     "MapRecord",
+    "MapSettings",
     "extract_features",
+    "get_feature_map_metadata",
     "get_feature_maps",
     "inspect_maps",
 ]

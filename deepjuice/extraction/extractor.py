@@ -86,7 +86,8 @@ class FeatureExtractor:
 
     Iterating yields one `FeatureMaps` a group (`BatchedFeatureMaps` under `'stack'`, a list under `'list'`), and can
     be repeated. Groups are filled greedily in the order in which calls begin, and a pass ends with the last map of its
-    group.
+    group. The limit is that of one group: whoever still holds a group while the next is filled has both in memory, so
+    end the body of a loop with `del` where that matters.
 
     Args:
         model, inputs, device, output_device, batch_strategy, metadata: as for `get_feature_maps`.

@@ -160,6 +160,8 @@ def test_duplicates_among_maps_chosen_by_a_part_of_their_names():
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Sequential(nn.Dropout(), nn.ReLU()), nn.Identity())
     maps = get_feature_maps(net, X, "cpu", keep=["Dropout"], progress=False)
     assert list(maps) == ["Dropout-1-2"]  # the first of them, although it repeats Linear-1-1
+    ends = get_feature_maps(net, X, "cpu", keep=["Sequential-0", "Sequential-1", "ReLU"], progress=False)
+    assert list(ends) == ["ReLU-2-2"]  # leaves complete before the containers that end in them
     named = get_feature_maps(net, X, "cpu", keep=["Dropout-1-2", "Dropout-2-1", "Linear"], progress=False)
     assert list(named) == ["Linear-1-1", "Dropout-1-2", "Dropout-2-1"]
     assert named.aliases == {"Dropout-1-2": "Linear-1-1", "Dropout-2-1": "Linear-1-1"}

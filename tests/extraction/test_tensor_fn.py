@@ -27,6 +27,9 @@ def test_tensor_fn_gets_what_it_asks_for():
     assert [call for call in seen if call[0] == "Linear-1-1"] == [
         ("Linear-1-1", batch_iter, rows, {}) for batch_iter, rows in ((None, 4), (0, 4), (1, 4), (2, 2))
     ]
+    rests = []
+    get_feature_maps(net, X, "cpu", tensor_fn=lambda x, **rest: rests.append(rest) or x, keep=["0"], progress=False)
+    assert rests == [{"batch_iter": None}] * 3 + [{"batch_iter": 0}]  # all three maps of the sample, one of the pass
     plain = get_feature_maps(net, X, "cpu", tensor_fn=torch.abs, keep="Linear-1-1", progress=False)
     assert torch.equal(plain["Linear-1-1"], net[0](X).detach().abs())
 
