@@ -60,3 +60,17 @@ def available_memory(device: torch.device | str) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
+
+
+def held_memory(device: torch.device | str) -> int:
+    """Return the bytes that this process holds: of tensors on a GPU, of resident memory on the host.
+
+    >>> held_memory("cpu") > 2**20
+    True
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if kind == "mps":
+        return torch.mps.current_allocated_memory()
+    return psutil.Process().memory_info().rss

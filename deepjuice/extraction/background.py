@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+DEPTH = 8  # jobs that may wait
+
 
 class Background:
     """Run jobs one after another in a thread; at most `depth` of them wait, so that memory stays bounded.
@@ -22,7 +24,7 @@ class Background:
     [0, 1, 2]
     """
 
-    def __init__(self, depth: int = 8):
+    def __init__(self, depth: int = DEPTH):
         self.depth = depth
         self._waiting: deque[Future] = deque()
 

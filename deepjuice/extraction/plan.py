@@ -2,68 +2,117 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
+from deepjuice.extraction.background import DEPTH
+from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord
-from deepjuice.memory import format_bytes
+from deepjuice.extraction.rehearsal import Rehearsal, rehearse
+from deepjuice.memory import format_bytes, held_memory
+from deepjuice.reduction.projection import pool_memory
+from deepjuice.tracing import n_rows, run_model
 from juicyfruits.errors import InputError
 
-# Held at once around the largest map: a module's input, its output, a padded or normalised copy, and the projection's
-# working copy. Measured on AlexNet and EfficientNet-Lite0, where peaks stayed below it.
-LIVE_MAPS = 4
+SLACK = 1.05  # the C library keeps some of what is freed: measured peaks were up to 4.5 % above the sum of what is held
 
 
 @dataclass(frozen=True)
-class ExtractionPlan:
-    """Peak bytes of a projecting extraction on the model's device, beyond what the process holds already.
+class MemoryPlan:
+    """Peak memory of a pass, on the host (resident memory of this process) and on the model's device, in bytes.
+
+    On the CPU the two are one: everything is on the host, and `device` is `None`.
 
     Attributes:
-        batch_size: inputs a forward pass, halved from the one asked for until the plan fits.
-        fixed: bytes that do not depend on it: weights and projections.
-        per_input: bytes of every input in a batch: live maps and the projected rows of all maps.
+        batch_size: inputs a forward pass.
+        host: predicted peak of the process, what it holds already included.
+        device: predicted peak of this process's tensors on a GPU.
     """
 
     batch_size: int
-    fixed: int
-    per_input: int
+    host: int
+    device: int | None
 
     @property
-    def peak(self) -> int:
-        """Predicted peak in bytes."""
-        return self.fixed + self.batch_size * self.per_input
+    def limiting(self) -> int:
+        """The peak that a memory limit bounds: the device's where the model runs on one, else the host's."""
+        return self.host if self.device is None else self.device
+
+    def __str__(self) -> str:
+        host = f"{format_bytes(self.host)} on the host"
+        return host if self.device is None else f"{host}, {format_bytes(self.device)} on the device"
 
 
-def plan_extraction(
-    model: nn.Module, records: Sequence[MapRecord], width: int, batch_size: int, memory_limit: int
-) -> ExtractionPlan:
-    """Choose the largest batch, at most `batch_size`, whose predicted peak stays within `memory_limit` bytes.
+class Planner:
+    """Predict the memory of passes of one model over given inputs, from a rehearsal with one and two of them.
 
     Args:
-        model: for the size of its weights.
-        records: the distinct maps to project.
-        width: columns that wider maps are projected to.
-        batch_size: inputs a batch, if there is room.
-        memory_limit: in bytes.
+        model: on `device` already.
+        inputs: what it will run over.
+        device: where.
+        forward: how a batch is put through the model.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    >>> planner = Planner(net, Inputs.of(torch.randn(10, 4)), torch.device("cpu"))
+    >>> planner.rehearsal.peak(10)  # the Linear's and the ReLU's outputs, 10 x 3 float32 each
+    240
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        device: torch.device,
+        forward: Callable[[nn.Module, Any], Any] = run_model,
+    ):
+        self.device = device
+        self.rehearsal: Rehearsal = rehearse(model, to_model(inputs.sample, model, device), forward)
+        self.input_bytes = sum(t.nbytes for t in tree_leaves(inputs.sample)) // n_rows(inputs.sample)
+        self.prefetched = getattr(inputs.batches, "num_workers", 0) * (
+            getattr(inputs.batches, "prefetch_factor", 0) or 0
+        )
+        self.host_now, self.device_now = held_memory("cpu"), held_memory(device)
+
+    def keeping(self, kept: int, batch_size: int, output_device: torch.device, until: str | None = None) -> MemoryPlan:
+        """Predict a pass that keeps maps of `kept` bytes on `output_device` and stops after the call `until`."""
+        at_home = output_device.type == "cpu"
+        return self._plan(batch_size, on_host=kept * at_home, on_device=kept * (not at_home), until=until)
+
+    def projecting(self, records: Iterable[MapRecord], width: int, method: str, batch_size: int) -> MemoryPlan:
+        """Predict a pass that projects maps to `width` columns and hands the rows to a writer as they come."""
+        records = list(records)
+        rows = [4 * batch_size * min(record.n_features, width) for record in records]
+        on_cpu = self.device.type == "cpu"
+        kept, working = pool_memory((record.n_features for record in records), width, method, batch_size, on_cpu)
+        in_queue = (DEPTH + 2) * max(rows)  # waiting, being made and being written
+        collected = 0 if on_cpu else 2 * sum(rows)  # there, a batch's rows leave together
+        return self._plan(batch_size, on_host=in_queue, on_device=kept + working + collected)
+
+    def _plan(self, batch_size: int, on_host: int, on_device: int, until: str | None = None) -> MemoryPlan:
+        host = self.host_now + (1 + self.prefetched) * batch_size * self.input_bytes + on_host
+        device = self.rehearsal.peak(batch_size, until) + batch_size * self.input_bytes + on_device
+        if self.device.type == "cpu":
+            return MemoryPlan(batch_size, int(SLACK * (host + device)), None)
+        return MemoryPlan(batch_size, int(SLACK * host), self.device_now + device)
+
+
+def fit_batch(plan_of: Callable[[int], MemoryPlan], batch_size: int, limit: int) -> MemoryPlan:
+    """Return the plan of the largest batch, halved from `batch_size`, that stays within `limit` bytes.
 
     Raises:
         InputError: when not even one input fits, naming what is needed.
     """
-    weights = sum(p.numel() * p.element_size() for p in [*model.parameters(), *model.buffers()])
-    widths = {record.n_features for record in records if record.n_features > width}
-    projections = sum(int(4 * width * math.sqrt(d)) for d in widths)
-    largest = max(records, key=lambda record: record.n_features)
-    per_input = LIVE_MAPS * largest.n_bytes + sum(4 * min(record.n_features, width) for record in records)
-    plan = ExtractionPlan(batch_size, weights + projections, per_input)
-    while plan.peak > memory_limit and plan.batch_size > 1:
-        plan = ExtractionPlan(plan.batch_size // 2, plan.fixed, plan.per_input)
-    if plan.peak > memory_limit:
+    plan = plan_of(batch_size)
+    while plan.limiting > limit and plan.batch_size > 1:
+        plan = plan_of(plan.batch_size // 2)
+    if plan.limiting > limit:
         raise InputError(
-            f"memory limit {format_bytes(memory_limit)}: one picture at a time needs {format_bytes(plan.peak)} "
-            f"(weights and projections {format_bytes(plan.fixed)}; the largest map, {largest.uid}, "
-            f"{format_bytes(largest.n_bytes)}); raise the limit to at least that."
+            f"memory limit {format_bytes(limit)}: one input at a time needs {plan}, what the process holds before it "
+            "begins included; raise the limit to at least that."
         )
     return plan

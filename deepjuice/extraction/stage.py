@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ from deepjuice.extraction.background import Background
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.passes import autocast, run_pass
-from deepjuice.extraction.plan import plan_extraction
+from deepjuice.extraction.plan import Planner, fit_batch
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
-from deepjuice.memory import available_memory, format_bytes, parse_bytes
+from deepjuice.memory import available_memory, format_bytes, held_memory, parse_bytes
 from deepjuice.reduction import ProjectionPool, jl_width
 from deepjuice.reduction.projection import DEFAULT_METHOD
 from deepjuice.tracing import Event, tensors_in
@@ -68,7 +69,8 @@ def extract_features(
         dtype: of the stored values, `'float32'` or `'float16'`.
         device: where the model and the projections run.
         batch_size: pictures a forward pass; halved until the plan fits `memory_limit`.
-        memory_limit: bytes, or a text such as `'4GB'`; by default what is free on the device.
+        memory_limit: most bytes, or a text such as `'4GB'`, that the whole process may come to hold where the model
+            runs: resident memory on the CPU, tensors on a GPU. By default what it holds and what is free there.
         num_workers: loader processes (see `get_data_loader`).
         progress: whether to show a bar.
 
@@ -106,12 +108,13 @@ def extract_features(
     for uid, reason in inspection.refused.items():
         log.warning("%s: output %s is not a feature map and is left out: %s", model_uid, uid, reason)
 
-    limit = available_memory(device) if memory_limit is None else parse_bytes(memory_limit)
-    plan = plan_extraction(model, records, width, batch_size, limit)
+    limit = available_memory(device) + held_memory(device) if memory_limit is None else parse_bytes(memory_limit)
+    planner = Planner(model, inputs, device)
+    plan = fit_batch(partial(planner.projecting, records, width, method), min(batch_size, len(image_paths)), limit)
     log.info(
-        "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s of %s on %s",
+        "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s (limit %s)",
         *(model_uid, len(records), len(inspection.records) - len(records), len(image_paths), width),
-        *(plan.batch_size, format_bytes(plan.peak), format_bytes(limit), device),
+        *(plan.batch_size, plan, format_bytes(limit)),
     )
     projections = ProjectionPool(width, method, seed, device)
     ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
@@ -92,3 +93,11 @@ class ProjectionPool:
     def ones(self, n_features: int) -> torch.Tensor:
         """Return R 1, the projection of the all-ones vector of that width, shape (k,)."""
         return self[n_features](torch.ones((1, n_features), device=self.device))[0]
+
+
+def pool_memory(
+    n_features: Iterable[int], width: int, method: str, n_rows: int, on_cpu: bool = True
+) -> tuple[int, int]:
+    """Return the bytes that the projections of maps of these widths keep, and the most that one takes as it works."""
+    needs = [METHODS[method].memory(n, width, n_rows, on_cpu) for n in set(n_features) if n > width]
+    return sum(kept for kept, _ in needs), max((working for _, working in needs), default=0)

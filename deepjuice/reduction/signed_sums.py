@@ -72,6 +72,12 @@ class SignedSums:
         parts = [(part[:, source] * signs).view(-1, n_blocks, k).sum(1) for part in features.split(rows)]
         return torch.cat(parts)
 
+    @staticmethod
+    def memory(n_features: int, width: int, n_rows: int, on_cpu: bool) -> tuple[int, int]:
+        """Return the bytes that a projection keeps, and those that it takes while it projects n rows."""
+        gathered = 0 if on_cpu else min(GATHER_BYTES, 8 * n_rows * (n_features + width))
+        return 4 * n_features, 12 * n_rows * width + gathered
+
     @property
     def n_bytes(self) -> int:
         """Bytes that the signs take."""

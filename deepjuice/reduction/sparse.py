@@ -61,6 +61,11 @@ class SparseProjection:
         )
         return (plus - minus).mul_(self.scale).T
 
+    @staticmethod
+    def memory(n_features: int, width: int, n_rows: int, on_cpu: bool) -> tuple[int, int]:
+        """Return the bytes that a projection keeps, and those that it takes while it projects n rows."""
+        return int(4 * width * (math.sqrt(n_features) + 2)), 4 * n_rows * (n_features + 3 * width)
+
     @property
     def n_bytes(self) -> int:
         """Bytes that the positions take."""

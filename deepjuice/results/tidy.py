@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from deepjuice.frames import pandas_query
 from deepjuice.results.cells import existing_cells
 from juicyfruits.errors import InputError, near_names
 
@@ -145,8 +146,8 @@ def get_results_max(
             raise InputError(f"The results have no column {name!r}; {near_names(name, results.columns)}")
     if not choice:
         raise InputError("max_over names no column that is not in group_vars; expected for example 'model_layer'.")
-    rows = results[_matches(results, filters)]
-    deciding = rows[_matches(rows, criterion)]
+    rows = pandas_query(results, filters)
+    deciding = pandas_query(rows, criterion)
     if "model_layer_index" in rows.columns:
         deciding = deciding.sort_values("model_layer_index", kind="stable")
     best = _best_choices(deciding, score, group, choice)
@@ -180,11 +181,3 @@ def _best_choices(deciding: pd.DataFrame, score: str, group: list[str], choice: 
 
 def _names(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
-
-
-def _matches(table: pd.DataFrame, wanted: Mapping[str, object]) -> np.ndarray:
-    keep = np.ones(len(table), dtype=bool)
-    for column, value in wanted.items():
-        values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-        keep &= table[column].isin(values).to_numpy()
-    return keep

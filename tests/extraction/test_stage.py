@@ -8,7 +8,6 @@ from PIL import Image
 from torch import nn
 
 from deepjuice.extraction import FeatureStore, extract_features, get_feature_maps
-from deepjuice.extraction.plan import plan_extraction
 from deepjuice.extraction.stage import weights_digest
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import get_data_loader
@@ -151,16 +150,9 @@ def test_a_picture_that_gives_nan_is_named_by_row(net, pictures, tmp_path):
 
 
 def test_too_small_a_limit_is_refused_with_what_is_needed(net, pictures, tmp_path):
-    with pytest.raises(InputError, match=r"memory limit 1.00 KB: one picture at a time needs \d+"):
+    with pytest.raises(InputError, match=r"memory limit 1.00 KB: one input at a time needs \d+"):
         run(net, pictures, tmp_path / "x.zarr", memory_limit="1KB")
     assert not list(tmp_path.glob("x.zarr*"))
-
-
-def test_the_batch_is_halved_until_it_fits(net, store):
-    whole = plan_extraction(net, store.maps, 30, batch_size=64, memory_limit=10**12)
-    assert whole.batch_size == 64 and whole.peak == whole.fixed + 64 * whole.per_input
-    tight = plan_extraction(net, store.maps, 30, batch_size=64, memory_limit=whole.fixed + 20 * whole.per_input)
-    assert tight.batch_size == 16 and tight.peak <= whole.fixed + 20 * whole.per_input
 
 
 def test_outputs_that_are_no_maps_are_left_out_by_name(pictures, tmp_path, caplog):
