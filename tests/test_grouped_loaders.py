@@ -151,7 +151,7 @@ def test_averages_keep_the_dtype_and_know_their_loader(frames):
 
 
 def test_texts_of_one_group_stay_together():
-    captions = pd.DataFrame({"video": [3, 1, 3, 2], "caption": ["a", "bb", "ccc", "dddd"]})
+    captions = pd.DataFrame({"video": list("cacb"), "caption": ["a", "bb", "ccc", "dddd"]})
     loader = get_data_loader(captions, lengths, 2, input_modality="text", group_keys="video")
     assert [batch["n"].flatten().tolist() for batch in loader] == [[1, 3], [2, 4]]
     assert loader.batch_data["caption"].tolist() == ["a", "ccc", "bb", "dddd"]
