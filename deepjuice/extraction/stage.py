@@ -18,6 +18,7 @@ from deepjuice.devices import get_device
 from deepjuice.extraction.background import Background
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
+from deepjuice.extraction.moments import row_moments
 from deepjuice.extraction.passes import autocast, run_pass
 from deepjuice.extraction.plan import Planner, fit_batch
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
@@ -162,13 +163,13 @@ def _fill(
             if uid in records:
                 flat = tensor.detach().flatten(1)
                 _check_width(uid, flat, records[uid], event.rows)
-                waiting.append((uid, event.rows, projections[flat.shape[1]](flat), flat.mean(1, dtype=torch.float32)))
+                waiting.append((uid, event.rows, projections[flat.shape[1]](flat), row_moments(flat)))
         if device.type == "cpu":  # elsewhere a copy would wait for the device: there a batch's rows go together
             hand_over()
 
     def hand_over() -> None:
-        for uid, rows, projected, means in waiting:
-            background.run(_write, writer, uid, rows, projected.cpu(), means.cpu())
+        for uid, rows, projected, moments in waiting:
+            background.run(_write, writer, uid, rows, projected.cpu(), moments.cpu())
         waiting.clear()
 
     def finish(rows: slice) -> None:
@@ -188,9 +189,9 @@ def _fill(
         )
 
 
-def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, means: torch.Tensor) -> None:
+def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, moments: torch.Tensor) -> None:
     values = projected.numpy().astype(writer.header.dtype, copy=False)
-    bad = ~np.isfinite(means.numpy())
+    bad = ~np.isfinite(moments[0].numpy())
     if writer.header.dtype == "float16":
         bad |= ~np.isfinite(values).all(axis=1)
     if bad.any():
@@ -198,7 +199,7 @@ def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, 
             f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first "
             f"in row {rows.start + int(bad.argmax())}; check that picture, the weights, preprocessing and precision."
         )
-    writer.write(uid, rows, values, means.numpy())
+    writer.write(uid, rows, values, moments.numpy())
 
 
 def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -> None:

@@ -90,6 +90,7 @@ class FeatureStore:
         if self.header.digest != self.digest:
             raise self._damaged("its header is not the one it was written with")
         self._row_means, self._row_checksums = self._read_small("row_means"), self._read_small("row_checksums")
+        self._row_mean_squares = self._read_small("row_mean_squares")
         self.maps = self.header.distinct
         self._column = {record.uid: column for column, record in enumerate(self.maps)}
 
@@ -110,6 +111,10 @@ class FeatureStore:
     def row_means(self, uid: str) -> np.ndarray:
         """Return the mean over features of every unprojected row, (n_stimuli,) float32."""
         return self._row_means[:, self._column[self._resolve(uid)]]
+
+    def row_mean_squares(self, uid: str) -> np.ndarray:
+        """Return the mean over features of every unprojected row's squares, (n_stimuli,) float32."""
+        return self._row_mean_squares[:, self._column[self._resolve(uid)]]
 
     def ones(self, uid: str) -> np.ndarray:
         """Return the projection of the all-ones vector, (k,) float32."""

@@ -38,7 +38,8 @@ class StoreWriter:
         self.header, self._ones = header, ones
         self._column = {record.uid: column for column, record in enumerate(header.distinct)}
         shape = (header.n_stimuli, len(self._column))
-        self._small = {"row_means": np.zeros(shape, np.float32), "row_checksums": np.zeros(shape, np.uint32)}
+        types = {"row_means": np.float32, "row_mean_squares": np.float32, "row_checksums": np.uint32}
+        self._small = {name: np.zeros(shape, dtype) for name, dtype in types.items()}
         self._progress = self.partial / "progress.json"
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
 
@@ -61,12 +62,12 @@ class StoreWriter:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
-    def write(self, uid: str, rows: slice, features: np.ndarray, means: np.ndarray) -> None:
-        """Write some rows of one map, (rows, k), and the means of the unprojected rows; they count when committed."""
+    def write(self, uid: str, rows: slice, features: np.ndarray, moments: np.ndarray) -> None:
+        """Write some rows of one map, (rows, k), and the unprojected rows' moments (2, rows); committed, they count."""
         block = np.ascontiguousarray(features, dtype=self.header.dtype)
         self._write_rows(f"features/{uid}", rows.start, block)
-        self._small["row_means"][rows, self._column[uid]] = means
-        self._small["row_checksums"][rows, self._column[uid]] = row_checksums(block)
+        for name, values in zip(self._small, (*moments, row_checksums(block)), strict=True):
+            self._small[name][rows, self._column[uid]] = values
 
     def commit(self, rows_done: int) -> None:
         """Record that all maps are whole up to a row: from here a later writer goes on."""

@@ -45,6 +45,7 @@ def test_every_distinct_map_is_there_once_projected_as_a_plain_product(net, pict
             assert np.array_equal(store[uid], whole)
             assert np.array_equal(store.ones(uid), np.ones(n_features))
         np.testing.assert_allclose(store.row_means(uid), whole.mean(1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(store.row_mean_squares(uid), (whole**2).mean(1), rtol=1e-5, atol=1e-6)
     assert 0 < wide < len(maps)
 
 
