@@ -46,11 +46,10 @@ class SignedSums:
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
-        features = features.float()
         return self._add_blocks(features) if features.device.type == "cpu" else self._gather(features)
 
     def _add_blocks(self, features: torch.Tensor) -> torch.Tensor:
-        """Add block after block into sums that stay in the cache: the maps are read once, nothing is copied."""
+        """Add block after block into sums that stay in the cache: the maps are read once, in any dtype, not copied."""
         k = self.width
         sums = self.scratch.take(len(features), 2 * k).zero_()  # twice as wide, so that a rotated block is one piece
         for block, rotation in enumerate(self._rotations):
@@ -69,7 +68,7 @@ class SignedSums:
         source = source.where(inside, 0)
         signs = self._signs[source] * inside
         rows = max(1, GATHER_BYTES // (8 * len(source)))
-        parts = [(part[:, source] * signs).view(-1, n_blocks, k).sum(1) for part in features.split(rows)]
+        parts = [(part[:, source].float() * signs).view(-1, n_blocks, k).sum(1) for part in features.split(rows)]
         return torch.cat(parts)
 
     @staticmethod
