@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from deepjuice.versions import __version__
 from juicyfruits.errors import InputError
@@ -38,26 +39,50 @@ def models(args: argparse.Namespace) -> None:
 def extract(args: argparse.Namespace) -> None:
     """Project every map of a model into a feature store."""
     from deepjuice.extraction import extract_features
-    from deepjuice.model_zoo import get_deepjuice_model
+
+    benchmark, model, preprocess = _image_model(args)
+    store = extract_features(
+        *(model, preprocess, benchmark.image_paths, args.out),
+        model_uid=args.model,
+        stimulus_digest=benchmark.stimulus_digest,
+        seed=args.seed,
+        dtype=args.dtype,
+        **_extraction_options(args),
+    )
+    print(store, file=sys.stderr)
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Predict what an extraction will hold in memory, map by map and chunk by chunk, without running it."""
+    from deepjuice.extraction import forecast
+
+    benchmark, model, preprocess = _image_model(args)
+    found = forecast(model, preprocess, benchmark.image_paths, **_extraction_options(args))
+    if args.csv:
+        found.maps.to_csv(args.csv, index=False)
+    print(found)
+
+
+def _image_model(args: argparse.Namespace) -> tuple:
+    """Return the benchmark, and the model with its preprocessing, which must take pictures."""
+    from deepjuice.model_zoo import get_deepjuice_model, require_modality
     from juicyfruits import Benchmark
 
     benchmark = Benchmark(args.benchmark)
-    model, preprocess = get_deepjuice_model(args.model, seed=args.seed)
-    store = extract_features(
-        model,
-        preprocess,
-        benchmark.image_paths,
-        args.out,
-        model_uid=args.model,
-        stimulus_digest=benchmark.stimulus_digest,
-        eps=args.eps,
-        seed=args.seed,
-        device=args.device,
-        batch_size=args.batch_size,
-        memory_limit=args.memory_limit or None,
-        num_workers=args.workers,
-    )
-    print(store, file=sys.stderr)
+    require_modality(args.model, "image")
+    return benchmark, *get_deepjuice_model(args.model, seed=args.seed)
+
+
+def _extraction_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "eps": args.eps,
+        "method": args.method,
+        "precision": args.precision,
+        "device": args.device,
+        "batch_size": args.batch_size,
+        "memory_limit": args.memory_limit or None,
+        "num_workers": args.workers,
+    }
 
 
 def score(args: argparse.Namespace) -> None:
@@ -111,15 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("filter", nargs="*", metavar="COLUMN=TEXT", help="e.g. source=torchvision architecture=resnet")
 
     command = add(extract)
-    command.add_argument("model", help="uid of the model, as `deepjuice models` lists it")
-    command.add_argument("benchmark", help="folder of a prepared benchmark")
+    _add_model(command)
     command.add_argument("out", help="feature store to write, .zarr")
-    command.add_argument("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
-    command.add_argument("--seed", type=int, default=0, help="of projections and untrained weights (0)")
-    command.add_argument("--batch-size", type=int, default=32, help="pictures a forward pass (32)")
-    command.add_argument("--memory-limit", help="e.g. 4GB; by default what is free on the device")
-    command.add_argument("--workers", type=int, help="loader processes (by the number of cores)")
-    _add_device(command)
+    command.add_argument("--dtype", default="float32", help="of the stored values: float32 or float16 (float32)")
+    _add_extraction(command)
+
+    command = add(plan)
+    _add_model(command)
+    command.add_argument("--csv", metavar="FILE", help="also write the table of maps to a file")
+    _add_extraction(command)
 
     command = add(score)
     command.add_argument("features", help="feature store, .zarr")
@@ -140,6 +165,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("out", help="HTML file to write")
     command.add_argument("--config", default="null", help="the run's configuration, as JSON, to show in the report")
     return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="uid of the model, as `deepjuice models` lists it")
+    command.add_argument("benchmark", help="folder of a prepared benchmark")
+
+
+def _add_extraction(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
+    add("--method", default="signed_sums", help="of projection: signed_sums or sparse (signed_sums)")
+    add("--seed", type=int, default=0, help="of projections and untrained weights (0)")
+    add("--precision", default="float32", help="of the network: float32, float16 or bfloat16 (float32)")
+    add("--batch-size", type=int, default=32, help="pictures a forward pass (32)")
+    add("--memory-limit", help="most the process may hold where the model runs, e.g. 4GB; by default what is free")
+    add("--workers", type=int, help="loader processes (by the number of cores)")
+    _add_device(command)
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:

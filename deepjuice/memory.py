@@ -74,3 +74,12 @@ def held_memory(device: torch.device | str) -> int:
     if kind == "mps":
         return torch.mps.current_allocated_memory()
     return psutil.Process().memory_info().rss
+
+
+def total_limit(memory_limit: str | int | None, device: torch.device | str) -> int:
+    """Return a limit on all that this process holds on a device, in bytes: by default what it holds and what is free.
+
+    >>> total_limit("2GB", "cpu")
+    2147483648
+    """
+    return available_memory(device) + held_memory(device) if memory_limit is None else parse_bytes(memory_limit)

@@ -19,6 +19,7 @@ PATHS = {
     "deepjuice.extraction": {
         "deepjuice.extraction.extractor": ["FeatureExtractor", "get_feature_maps"],
         "deepjuice.extraction.feature_maps": ["BatchedFeatureMaps", "FeatureMaps"],
+        "deepjuice.extraction.metadata": ["get_feature_map_metadata"],
     },
     "deepjuice.model_zoo": {"deepjuice.model_zoo.registry": ["get_deepjuice_model", "get_model_options"]},
     "deepjuice.model_zoo.options": {"deepjuice.model_zoo.registry": ["get_deepjuice_model", "get_model_options"]},

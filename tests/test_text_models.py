@@ -109,6 +109,16 @@ def test_what_is_no_map_of_the_texts_is_refused_also_where_the_first_group_is_on
     assert "Embedding-1-1" in maps and "Embedding-1-2" not in maps and maps.get_input_size() == 3
 
 
+def test_as_many_texts_as_tokens_are_not_mistaken_for_each_other(gpt):
+    texts = ["a b c d", "one two three", "it is late", "go", "no", "yes it is so hot today"]
+    loader = get_data_loader(texts, split_words, 4, input_modality="text")
+    assert next(iter(loader))["input_ids"].shape == (4, 4)
+    maps = get_feature_maps(gpt, loader, batch_strategy="stack", **QUIET)
+    assert "Embedding-1-1" in maps[0] and "Embedding-1-2" not in maps[0]
+    with pytest.raises(InputError, match=r"Embedding-1-2.*4 rows also for 2 inputs"):
+        get_feature_maps(gpt, loader, keep=["Embedding-1-2"], **QUIET)
+
+
 def test_pooled_maps_do_not_depend_on_the_batches(gpt):
     by_size = []
     for size in (1, 2, 7):

@@ -33,6 +33,8 @@ from deepjuice.alignment.scores import (
     spearmanr,
 )
 
+get_scorer = get_scoring_method  # its older name in users' scripts
+
 __all__ = [
     "COMPARISONS",
     "DEFAULT_ALPHAS",
@@ -47,6 +49,7 @@ __all__ = [
     "concordance",
     "count_at_edges",
     "explained_variance",
+    "get_scorer",
     "get_scoring_method",
     "loo_predictions",
     "noise_ceiling_r",

@@ -14,10 +14,11 @@ from deepjuice.devices import get_device_name
 from deepjuice.extraction.collect import Collected, collect_maps
 from deepjuice.extraction.inputs import Inputs, ModelInputs, to_model
 from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
+from deepjuice.extraction.plan import Planner
 from deepjuice.extraction.progress import say
 from deepjuice.extraction.selection import Names, choose, group_by_memory, search_uids
 from deepjuice.extraction.settings import SEEN_BY_THE_SAMPLE, MapSettings
-from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total
+from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total, total_limit
 from juicyfruits.errors import InputError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class FeatureExtractor:
     def _plan(self) -> None:
         settings = self.settings
         records = choose(self.inspection, settings.keep, settings.skip, settings.remove_duplicates)
-        limit = _limit(settings)
+        limit = _limit(settings) if settings.memory_limit not in (None, "auto") else self._free_memory()
         self.groups, self.excluded = group_by_memory(
             records, settings.n_rows(self.inputs), limit, settings.exclude_oversize
         )
@@ -181,6 +182,28 @@ class FeatureExtractor:
             settings = replace(self.settings, memory_limit=self.memory_limit, exclude_oversize=False)
             records = _within_limit(choose(self.inspection, which, None, False), self.inputs, settings)
         return collect_maps(self.model, self.inputs, records, self.settings)
+
+    def plan(self) -> pd.DataFrame:
+        """Predict the memory of every pass before it runs.
+
+        Returns:
+            A row a group: `pass`, `maps`, `bytes` that it keeps, the map it `ends_with`, and the peaks in bytes of the
+            process on the host (`peak_host`) and of its tensors on a GPU (`peak_device`).
+        """
+        settings = self.settings
+        n_rows, batch_size = settings.n_rows(self.inputs), self.inputs.batch_size
+        return self._planner().groups(self.groups, n_rows, batch_size, settings.output_device)
+
+    def _planner(self) -> Planner:
+        settings = self.settings
+        return Planner(self.model, self.inputs, settings.device, settings.forward, settings.precision)
+
+    def _free_memory(self) -> int:
+        """Return what is free on the output device, less what a pass needs there besides the maps that it keeps."""
+        settings = self.settings
+        if settings.output_device.type != settings.device.type:
+            return available_memory(settings.output_device)
+        return self._planner().room(self.inputs.batch_size, total_limit(None, settings.output_device))
 
     def _group(self, index: int) -> list[MapRecord]:
         if not -len(self) <= index < len(self):

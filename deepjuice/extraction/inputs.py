@@ -28,6 +28,7 @@ class Inputs:
     batches: Iterable
     n_batches: int
     n_inputs: int
+    batch_size: int  # of the largest batch
     sample: Batch
 
     @classmethod
@@ -41,7 +42,7 @@ class Inputs:
             return cls._of_loader(inputs, sample_size)
         if isinstance(inputs, (list, tuple)) and inputs:
             sizes = [n_rows(model_input(batch)) for batch in inputs]
-            return cls(inputs, len(inputs), sum(sizes), take(model_input(inputs[0]), slice(0, sample_size)))
+            return cls(inputs, len(inputs), sum(sizes), max(sizes), take(model_input(inputs[0]), slice(0, sample_size)))
         raise InputError(
             f"inputs of type {type(inputs).__name__}: expected a DataLoader, a tensor or a non-empty list of "
             "tensors; get_data_loader(paths, preprocess) makes a loader."
@@ -63,7 +64,8 @@ class Inputs:
             first = loader.collate_fn([loader.dataset[i] for i in range(min(sample_size, n_inputs))])
         else:
             first = next(iter(loader))
-        return cls(loader, len(loader), n_inputs, take(model_input(first), slice(0, sample_size)))
+        sizes = [loader.batch_size] if loader.batch_size else map(len, loader.batch_sampler or [[0]])
+        return cls(loader, len(loader), n_inputs, max(sizes), take(model_input(first), slice(0, sample_size)))
 
     def __iter__(self) -> Iterator[Batch]:
         seen = 0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deepjuice.extraction.inputs import Batch
+from deepjuice.extraction.inputs import Batch, take
 from deepjuice.extraction.passes import autocast
 from deepjuice.tracing import Event, Tracer, evaluating, n_rows, run_model, tensors_in
 from juicyfruits.errors import InputError
@@ -128,12 +128,13 @@ def inspect_maps(
     made: dict[str, list[MapRecord]] = {}
     first_with: dict[tuple[int, bytes], str] = {}
     refused: dict[str, str] = {}
+    fixed = _maps_of_fixed_size(model, sample, forward, input_dim, precision)
 
     def describe(event: Event) -> None:
         _check_mode(event)
         call, maps = event.call, made.setdefault(event.call.uid, [])
         for uid, tensor in _candidates(event, refused):
-            reason = batch_map(tensor, n_rows(sample), input_dim)
+            reason = batch_map(tensor, n_rows(sample), input_dim) or fixed.get(uid)
             if reason:
                 refused[uid] = reason
                 continue
@@ -162,6 +163,24 @@ def inspect_maps(
     if not records:
         raise InputError(f"{type(model).__name__}: expected feature maps, found none; refused were {refused}.")
     return Inspection(records, refused)
+
+
+def _maps_of_fixed_size(
+    model: nn.Module, sample: Batch, forward: Callable[[nn.Module, Any], Any], input_dim: int, precision: str
+) -> dict[str, str]:
+    """Find, by fewer inputs, what only happens to have a row for each: a position embedding of as many tokens."""
+    fewer = n_rows(sample) // 2
+    fixed: dict[str, str] = {}
+
+    def look(event: Event) -> None:
+        for uid, tensor in tensors_in(event.call.uid, event.output):
+            if tensor.ndim > input_dim and tensor.shape[input_dim] == n_rows(sample):
+                fixed[uid] = f"{n_rows(sample)} rows also for {fewer} inputs: they do not stand for inputs"
+
+    if fewer:
+        with evaluating(model), Tracer(model, look, forward) as tracer, autocast(_device_of(sample), precision):
+            tracer(take(sample, slice(0, fewer)))
+    return fixed
 
 
 def _device_of(batch: Batch) -> torch.device:

@@ -17,11 +17,12 @@ def get_feature_map_metadata(
     source: nn.Module | FeatureExtractor | Inspection,
     inputs: ModelInputs | None = None,
     device: str | int | torch.device = "auto",
+    input_dim: int = 0,
 ) -> pd.DataFrame:
     """Return a table of all feature maps of a model, a row a map, in the order of the computation.
 
     Columns, under the names of score tables where these have them:
-        model_layer: uid of the map.
+        model_layer: uid of the map; `output_uid` is another name of it.
         layer_path, call: dotted path of the module, `''` for the root, and the number of its call, from 0.
         class, depth: class of the module and its nesting, 0 for the root.
         model_layer_index, model_layer_depth: rank in the order in which calls complete, and the same from 0 to 1.
@@ -32,6 +33,7 @@ def get_feature_map_metadata(
         source: a model; or a `FeatureExtractor` or `Inspection`, which have looked at one already.
         inputs: for a model what it can be run over; only the first few inputs are.
         device: where the model is moved to and run.
+        input_dim: which dimension of the maps counts the inputs.
 
     Raises:
         InputError: for a model without inputs, inputs without a model, and other sources.
@@ -45,10 +47,11 @@ def get_feature_map_metadata(
     2     Dropout-1-3       (8,)     32   Conv2d-1-1
     3  Sequential-0-1       (8,)     32   Conv2d-1-1
     """
-    records = sorted(_inspection(source, inputs, device).records, key=lambda record: record.order)
+    records = sorted(_inspection(source, inputs, device, input_dim).records, key=lambda record: record.order)
     last = max(len(records) - 1, 1)
     columns = {
         "model_layer": [record.uid for record in records],
+        "output_uid": [record.uid for record in records],
         "layer_path": [record.path for record in records],
         "call": [record.call for record in records],
         "class": [record.class_name for record in records],
@@ -65,13 +68,16 @@ def get_feature_map_metadata(
 
 
 def _inspection(
-    source: nn.Module | FeatureExtractor | Inspection, inputs: ModelInputs | None, device: str | int | torch.device
+    source: nn.Module | FeatureExtractor | Inspection,
+    inputs: ModelInputs | None,
+    device: str | int | torch.device,
+    input_dim: int,
 ) -> Inspection:
     if isinstance(source, nn.Module):
         if inputs is None:
             raise InputError(f"metadata of {type(source).__name__}: expected inputs to run it over; give a loader.")
         device = get_device(device)
-        return inspect_maps(source, to_model(Inputs.of(inputs).sample, source.to(device), device))
+        return inspect_maps(source, to_model(Inputs.of(inputs).sample, source.to(device), device), input_dim=input_dim)
     if inputs is not None:
         raise InputError(f"metadata of a {type(source).__name__}: expected no inputs, since it has its own.")
     if isinstance(source, FeatureExtractor):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from deepjuice.extraction.background import DEPTH
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord
+from deepjuice.extraction.passes import autocast
 from deepjuice.extraction.rehearsal import Rehearsal, rehearse
 from deepjuice.memory import format_bytes, held_memory
 from deepjuice.reduction.projection import pool_memory
@@ -55,7 +57,7 @@ class Planner:
         model: on `device` already.
         inputs: what it will run over.
         device: where.
-        forward: how a batch is put through the model.
+        forward, precision: as for `run_pass`.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     >>> planner = Planner(net, Inputs.of(torch.randn(10, 4)), torch.device("cpu"))
@@ -69,9 +71,11 @@ class Planner:
         inputs: Inputs,
         device: torch.device,
         forward: Callable[[nn.Module, Any], Any] = run_model,
+        precision: str = "float32",
     ):
         self.device = device
-        self.rehearsal: Rehearsal = rehearse(model, to_model(inputs.sample, model, device), forward)
+        with autocast(device, precision):
+            self.rehearsal: Rehearsal = rehearse(model, to_model(inputs.sample, model, device), forward)
         self.input_bytes = sum(t.nbytes for t in tree_leaves(inputs.sample)) // n_rows(inputs.sample)
         self.prefetched = getattr(inputs.batches, "num_workers", 0) * (
             getattr(inputs.batches, "prefetch_factor", 0) or 0
@@ -82,6 +86,23 @@ class Planner:
         """Predict a pass that keeps maps of `kept` bytes on `output_device` and stops after the call `until`."""
         at_home = output_device.type == "cpu"
         return self._plan(batch_size, on_host=kept * at_home, on_device=kept * (not at_home), until=until)
+
+    def groups(
+        self, groups: Sequence[Sequence[MapRecord]], n_rows: int, batch_size: int, output_device: torch.device
+    ) -> pd.DataFrame:
+        """Predict the passes that keep groups of maps: a row each with maps, bytes, the map it ends with, and peaks."""
+        rows = []
+        for number, group in enumerate(groups, 1):
+            last = max(group, key=lambda record: self.rehearsal.moment[record.call_uid])
+            kept = n_rows * sum(record.n_bytes for record in group)
+            plan = self.keeping(kept, batch_size, output_device, last.call_uid)
+            what = {"pass": number, "maps": len(group), "bytes": kept, "ends_with": last.uid}
+            rows.append({**what, "peak_host": plan.host, "peak_device": plan.device})
+        return pd.DataFrame(rows)
+
+    def room(self, batch_size: int, limit: int) -> int:
+        """Return the bytes that a pass may keep where the model runs without coming to hold more than `limit` there."""
+        return max(1, limit - self.keeping(0, batch_size, self.device).limiting)
 
     def projecting(self, records: Iterable[MapRecord], width: int, method: str, batch_size: int) -> MemoryPlan:
         """Predict a pass that projects maps to `width` columns and hands the rows to a writer as they come."""

@@ -19,12 +19,12 @@ from deepjuice.extraction.background import Background
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.moments import row_moments
-from deepjuice.extraction.passes import autocast, run_pass
+from deepjuice.extraction.passes import run_pass
 from deepjuice.extraction.plan import Planner, fit_batch
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
-from deepjuice.memory import available_memory, format_bytes, held_memory, parse_bytes
+from deepjuice.memory import format_bytes, total_limit
 from deepjuice.reduction import ProjectionPool, jl_width
 from deepjuice.reduction.projection import DEFAULT_METHOD
 from deepjuice.tracing import Event, tensors_in
@@ -87,8 +87,7 @@ def extract_features(
     device = get_device(device)
     model = model.to(device)
     inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    with autocast(device, precision):
-        inspection = inspect_maps(model, to_model(inputs.sample, model, device))
+    inspection = inspect_maps(model, to_model(inputs.sample, model, device), precision=precision)
     width = jl_width(len(image_paths), eps)
     header = StoreHeader(
         model_uid=model_uid,
@@ -109,8 +108,8 @@ def extract_features(
     for uid, reason in inspection.refused.items():
         log.warning("%s: output %s is not a feature map and is left out: %s", model_uid, uid, reason)
 
-    limit = available_memory(device) + held_memory(device) if memory_limit is None else parse_bytes(memory_limit)
-    planner = Planner(model, inputs, device)
+    limit = total_limit(memory_limit, device)
+    planner = Planner(model, inputs, device, precision=precision)
     plan = fit_batch(partial(planner.projecting, records, width, method), min(batch_size, len(image_paths)), limit)
     log.info(
         "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s (limit %s)",
