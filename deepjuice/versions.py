@@ -6,7 +6,7 @@ parameters, so that a change of method reruns what it touches and a change of a 
 
 __version__ = "0.1.0"
 
-EXTRACT = 1  # deepjuice.extraction.stage: values in the feature store
+EXTRACT = 2  # deepjuice.extraction.stage: values in the feature store
 SCORE = 1  # deepjuice.benchmark: values in the score files
 AGGREGATE = 1  # deepjuice.results: the merged tables
 REPORT = 1  # deepjuice.report: the page

@@ -16,7 +16,13 @@ rule extract:
         device=config["device"],
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        options=options(eps=config["extract"]["eps"], seed=config["seed"]),
+        options=options(
+            seed=config["seed"],
+            **{
+                name: config["extract"][name]
+                for name in ("eps", "method", "precision", "dtype")
+            },
+        ),
         pictures=own_pictures,
         version=versions.EXTRACT,
     shell:
