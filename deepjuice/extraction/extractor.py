@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from deepjuice.devices import get_device_name
 from deepjuice.extraction.collect import Collected, collect_maps
-from deepjuice.extraction.inputs import Inputs, ModelInputs, to_model
-from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
+from deepjuice.extraction.inputs import Inputs, ModelInputs
+from deepjuice.extraction.inspection import Inspection, MapRecord
 from deepjuice.extraction.plan import Planner
+from deepjuice.extraction.preview import dry_run_report, looked_at, printed_size, sample_maps, table_of
 from deepjuice.extraction.progress import say
 from deepjuice.extraction.selection import Names, choose, group_by_memory, search_uids
 from deepjuice.extraction.settings import SEEN_BY_THE_SAMPLE, MapSettings
-from deepjuice.memory import available_memory, format_bytes, parse_bytes, printed_total, total_limit
+from deepjuice.memory import available_memory, format_bytes, parse_bytes, total_limit
 from juicyfruits.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def get_feature_maps(
     given = {"device": device, "output_device": output_device, "batch_strategy": batch_strategy, **settings}
     chosen = MapSettings.of(given, asker="get_feature_maps")
     inputs = Inputs.of(inputs, chosen.sample_size)
-    inspection = _looked_at(metadata) or _sample(model, inputs, chosen)
+    inspection = looked_at(metadata) or sample_maps(model, inputs, chosen)
     records = choose(inspection, chosen.keep, chosen.skip, chosen.remove_duplicates)
     if chosen.memory_limit is not None:
         records = _within_limit(records, inputs, chosen)
     if dry_run:
-        say(_dry_run_report(inspection, records, chosen.n_rows(inputs), chosen.remove_duplicates), chosen.progress)
-        return _table(inspection, records)
+        say(dry_run_report(inspection, records, chosen.n_rows(inputs), chosen.remove_duplicates), chosen.progress)
+        return table_of(inspection, records)
     removed = len(inspection.records) - len(inspection.distinct)
     note = f" ({removed} duplicates removed)" if chosen.remove_duplicates else ""
     say(f"Keeping {len(records)} / {len(inspection.records)} total maps{note}.", chosen.progress)
@@ -126,7 +126,7 @@ class FeatureExtractor:
         self.model = model
         self.inputs = Inputs.of(inputs, self.settings.sample_size)
         shown = self.settings.progress if initial_report is None else initial_report
-        self.inspection = _looked_at(metadata) or _sample(model, self.inputs, replace(self.settings, progress=shown))
+        self.inspection = looked_at(metadata) or sample_maps(model, self.inputs, replace(self.settings, progress=shown))
         self._plan()
         say(repr(self), shown)
 
@@ -140,7 +140,7 @@ class FeatureExtractor:
         self.settings = MapSettings.of(settings, before, asker="FeatureExtractor")
         try:
             if any(getattr(before, name) != getattr(self.settings, name) for name in SEEN_BY_THE_SAMPLE):
-                self.inspection = _sample(self.model, self.inputs, replace(self.settings, progress=False))
+                self.inspection = sample_maps(self.model, self.inputs, replace(self.settings, progress=False))
             self._plan()
         except BaseException:
             self.settings, self.inspection = before, inspection
@@ -234,7 +234,7 @@ class FeatureExtractor:
     def get_batch_metadata(self, index: int | None = None) -> pd.DataFrame:
         """Return the table of `get_feature_map_metadata` for one group or for all, with columns `uid` and `batch`."""
         groups = dict(enumerate(self.groups)) if index is None else {index: self._group(index)}
-        table = _table(self.inspection, [record for group in groups.values() for record in group])
+        table = table_of(self.inspection, [record for group in groups.values() for record in group])
         table.insert(0, "uid", table["model_layer"])
         table.insert(1, "batch", [number for number, group in groups.items() for _ in group])
         return table
@@ -266,7 +266,7 @@ class FeatureExtractor:
         lines = [
             f"FeatureExtractor Handle for {type(self.model).__name__}",
             f"  {len(records)} feature maps (+{n_duplicates} duplicates); {n_rows} inputs",
-            f"  Memory required for full extraction: {_printed_size(records, n_rows)}",
+            f"  Memory required for full extraction: {printed_size(records, n_rows)}",
             f"  Memory usage limiting device set to: {self.settings.output_device}",
             f"  Memory usage limit currently set to: {format_bytes(self.memory_limit, 3)}",
             f"  {len(self)} batch(es) required for current memory limit ",
@@ -274,33 +274,8 @@ class FeatureExtractor:
         if self.excluded:
             lines.append(f"  Left out (larger than the limit): {', '.join(record.uid for record in self.excluded)}")
         for number, group in enumerate(self.groups, 1):
-            lines.append(f"   Batch-{number:03d}: {len(group)} feature maps; {_printed_size(group, n_rows)}")
+            lines.append(f"   Batch-{number:03d}: {len(group)} feature maps; {printed_size(group, n_rows)}")
         return "\n".join(lines)
-
-
-def _sample(model: nn.Module, inputs: Inputs, settings: MapSettings) -> Inspection:
-    """Look at the model with the first few inputs."""
-    # the wording is what users' notebooks and logs show
-    names = f"{get_device_name(settings.device)} to {get_device_name(settings.output_device)}"
-    say(f"Extracting sample feature_maps with torchinfo ({names})", settings.progress)
-    transform = settings.transform
-    return inspect_maps(
-        model,
-        to_model(inputs.sample, model.to(settings.device), settings.device),
-        forward=settings.forward,
-        input_dim=settings.input_dim,
-        transform=(lambda uid, tensor: transform(uid, tensor, inputs.sample, None)) if transform else None,
-        precision=settings.precision,
-    )
-
-
-def _looked_at(metadata: Inspection | FeatureExtractor | None) -> Inspection | None:
-    inspection = metadata.inspection if isinstance(metadata, FeatureExtractor) else metadata
-    if not (inspection is None or isinstance(inspection, Inspection)):
-        raise InputError(
-            f"metadata of type {type(metadata).__name__}: expected an Inspection (inspect_maps) or a FeatureExtractor."
-        )
-    return inspection
 
 
 def _limit(settings: MapSettings) -> int:
@@ -320,26 +295,3 @@ def _within_limit(records: list[MapRecord], inputs: Inputs, settings: MapSetting
             "fewer of them, or iterate over a FeatureExtractor, which takes them in groups."
         )
     return groups[0]
-
-
-def _table(inspection: Inspection, records: list[MapRecord]) -> pd.DataFrame:
-    """Return the rows of the metadata table for some maps, in their order."""
-    from deepjuice.extraction.metadata import get_feature_map_metadata  # which looks at extractors, too
-
-    table = get_feature_map_metadata(inspection).set_index("model_layer")
-    return table.loc[[record.uid for record in records]].reset_index()
-
-
-def _printed_size(records: list[MapRecord], n_rows: int) -> str:
-    return printed_total((record.n_bytes for record in records), times=n_rows)
-
-
-def _dry_run_report(inspection: Inspection, records: list[MapRecord], n_rows: int, removed: bool) -> str:
-    n_duplicates = len(inspection.records) - len(inspection.distinct)
-    needed = printed_total(record.n_bytes * n_rows for record in records)
-    return (
-        "get_feature_maps() Dry Run Information\n"
-        f"  # Inputs: {n_rows}; # Feature Maps: {len(records)}\n"
-        f"  # Duplicates ({'Removed' if removed else 'Kept'}): {n_duplicates}\n"
-        f"  Total memory required: {needed}"
-    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import torch
 from torch import nn
 
 from deepjuice.devices import get_device
-from deepjuice.extraction.extractor import FeatureExtractor
 from deepjuice.extraction.inputs import Inputs, ModelInputs, to_model
 from deepjuice.extraction.inspection import Inspection, inspect_maps
 from juicyfruits.errors import InputError
+
+if TYPE_CHECKING:
+    from deepjuice.extraction.extractor import FeatureExtractor
 
 
 def get_feature_map_metadata(
@@ -80,8 +84,7 @@ def _inspection(
         return inspect_maps(source, to_model(Inputs.of(inputs).sample, source.to(device), device), input_dim=input_dim)
     if inputs is not None:
         raise InputError(f"metadata of a {type(source).__name__}: expected no inputs, since it has its own.")
-    if isinstance(source, FeatureExtractor):
-        return source.inspection
-    if isinstance(source, Inspection):
-        return source
+    inspection = getattr(source, "inspection", source)
+    if isinstance(inspection, Inspection):
+        return inspection
     raise InputError(f"metadata of a {type(source).__name__}: expected a model, a FeatureExtractor or an Inspection.")
