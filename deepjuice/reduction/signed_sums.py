@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 
@@ -59,23 +61,31 @@ class SignedSums:
 
     def _gather(self, features: torch.Tensor) -> torch.Tensor:
         """The same sums in three operations, for devices where starting an operation costs more than moving memory."""
-        k, n_blocks = self.width, len(self._rotations)
-        places = (
-            torch.arange(k, device=features.device) - torch.tensor(self._rotations, device=features.device)[:, None]
-        )
-        source = (places % k + k * torch.arange(n_blocks, device=features.device)[:, None]).flatten()
+        source, signs = self._places
+        rows = max(1, GATHER_BYTES // (8 * len(source)))
+        return torch.cat([self._sum(part.index_select(1, source), signs) for part in features.split(rows)])
+
+    def _sum(self, placed: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
+        return placed.float().mul_(signs).view(len(placed), -1, self.width).sum(1)
+
+    @cached_property
+    def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """For every place of every rotated block the feature that stands there, and its sign, 0 behind the last one."""
+        k, device = self.width, self._signs.device
+        rotations = torch.tensor(self._rotations, device=device)[:, None]
+        starts = k * torch.arange(len(rotations), device=device)[:, None]
+        source = ((torch.arange(k, device=device) - rotations) % k + starts).flatten()
         inside = source < self.n_features
         source = source.where(inside, 0)
-        signs = self._signs[source] * inside
-        rows = max(1, GATHER_BYTES // (8 * len(source)))
-        parts = [(part[:, source].float() * signs).view(-1, n_blocks, k).sum(1) for part in features.split(rows)]
-        return torch.cat(parts)
+        return source.int(), self._signs[source] * inside
 
     @staticmethod
     def memory(n_features: int, width: int, n_rows: int, on_cpu: bool) -> tuple[int, int]:
         """Return the bytes that a projection keeps, and those that it takes while it projects n rows."""
-        gathered = 0 if on_cpu else min(GATHER_BYTES, 8 * n_rows * (n_features + width))
-        return 4 * n_features, 12 * n_rows * width + gathered
+        if on_cpu:
+            return 4 * n_features, 12 * n_rows * width
+        placed = n_features + width  # at most
+        return 4 * n_features + 8 * placed, 4 * n_rows * width + min(2 * GATHER_BYTES, 8 * n_rows * placed)
 
     @property
     def n_bytes(self) -> int:
