@@ -53,14 +53,18 @@ class StoreWriter:
             raise InputError(
                 f"feature store {self.path}: another process is writing it; wait for that, or stop it."
             ) from None
-        self.rows_done = self._resume()
-        if self.rows_done == 0:
-            self._create()
+        try:
+            self.rows_done = self._resume()
+            if self.rows_done == 0:
+                self._create()
+        except BaseException:
+            self.__exit__()  # which Python calls only for a block that has begun
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is ours: later it may be another writer's
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def write(self, uid: str, rows: slice, features: np.ndarray, moments: np.ndarray) -> None:
         """Write some rows of one map, (rows, k), and the unprojected rows' moments (2, rows); committed, they count."""
@@ -87,7 +91,11 @@ class StoreWriter:
         small = {**self._small, **{f"ones/{uid}": values for uid, values in self._ones.items()}}
         checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in small.items()}
         zarr.open_group(self.partial, mode="r+").attrs["checksums"] = checksums
-        remove(self.path)
+        aside = self.path.with_name(f".{self.path.name}.old")
+        remove(aside)  # of a run that was killed here
+        if self.path.exists():
+            self.path.rename(aside)  # removed in place and killed half-way, it would look like a folder of the user's
+            remove(aside)
         self.partial.rename(self.path)
         (self.path / self._progress.name).unlink()  # last, so that a kill in between leaves a store to resume or use
         return self.path
