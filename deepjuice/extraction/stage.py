@@ -124,7 +124,8 @@ def extract_features(
             log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
         if left:
             loader = get_data_loader(left, preprocess, plan.batch_size, num_workers)
-            _fill(writer, model, Inputs.of(loader), projections, device, progress)
+            rest = Inputs(loader, len(loader), len(left), plan.batch_size, inputs.sample)
+            _fill(writer, model, rest, projections, device, progress)
         writer.finish()
     return FeatureStore(out)
 
@@ -189,7 +190,8 @@ def _fill(
 
 
 def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, moments: torch.Tensor) -> None:
-    values = projected.numpy().astype(writer.header.dtype, copy=False)
+    with np.errstate(over="ignore"):  # it is refused below, by name
+        values = projected.numpy().astype(writer.header.dtype, copy=False)
     bad = ~np.isfinite(moments[0].numpy())
     if writer.header.dtype == "float16":
         bad |= ~np.isfinite(values).all(axis=1)
