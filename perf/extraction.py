@@ -33,7 +33,7 @@ from deepjuice.reduction import jl_width
 
 N_PICTURES, PIXELS, BATCH = 320, 425, 64
 WIDTH = jl_width(1000)
-KEPT = {"alexnet": (320, 64), "resnet50": (32, 8), "vit_b_16": (32, 8)}  # pictures and batch whose maps fit twice
+KEPT = {"alexnet": (320, 64), "resnet50": (80, 16), "vit_b_16": (80, 16)}  # pictures and batch whose maps fit twice
 LIMITS = {"listen": 1.15, "project": 1.35, "keep": 1.0}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import xxhash
 from torch import nn
 
 from deepjuice.extraction.inputs import Batch, take
@@ -208,6 +208,6 @@ def _candidates(event: Event, refused: dict[str, str]) -> list[tuple[str, torch.
 
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[int, bytes]:
-    """Return the size and a 256-bit hash of the values, equal for equal values (-0.0 counts as 0.0)."""
+    """Return the size and a 128-bit hash of the values, equal for equal values (-0.0 counts as 0.0)."""
     values = (tensor.detach() + 0.0).contiguous().view(-1).view(torch.uint8).cpu().numpy()
-    return tensor.numel(), hashlib.blake2b(values.data, digest_size=32).digest()
+    return tensor.numel(), xxhash.xxh3_128_digest(values)

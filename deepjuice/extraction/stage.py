@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from deepjuice import versions
 from deepjuice.devices import get_device
@@ -21,6 +22,7 @@ from deepjuice.extraction.inspection import MapRecord, inspect_maps
 from deepjuice.extraction.moments import row_moments
 from deepjuice.extraction.passes import run_pass
 from deepjuice.extraction.plan import Planner, fit_batch
+from deepjuice.extraction.progress import progress_bar
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
@@ -92,7 +94,7 @@ def extract_features(
     header = StoreHeader(
         model_uid=model_uid,
         weights_digest=weights_digest(model),
-        preprocessing=repr(preprocess),
+        preprocessing=preprocessing_text(preprocess),
         stimulus_digest=stimulus_digest,
         n_stimuli=len(image_paths),
         reduction={"method": method, "width": width, "eps": eps, "seed": seed},
@@ -139,6 +141,17 @@ def weights_digest(model: nn.Module) -> str:
     return sha.hexdigest()[:16]
 
 
+def preprocessing_text(preprocess: Preprocess) -> str:
+    """Describe a preprocessing by what it does: a function by its source, since its `repr` is only an address."""
+    if not isinstance(preprocess, FunctionType) or preprocess.__closure__:
+        return repr(preprocess)
+    try:
+        source = inspect.getsource(preprocess)
+    except OSError:  # typed at a prompt
+        return repr(preprocess)
+    return f"{preprocess.__module__}.{preprocess.__qualname__} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+
 def _is_finished(out: str | Path, header: StoreHeader) -> bool:
     try:
         return FeatureStore(out).digest == header.digest
@@ -177,9 +190,7 @@ def _fill(
         background.run(writer.commit, rows.stop)
         bar.update(rows.stop - rows.start)
 
-    bar = tqdm(
-        desc=header.model_uid, initial=writer.rows_done, total=header.n_stimuli, unit="img", disable=not progress
-    )
+    bar = progress_bar(header.model_uid, progress, header.n_stimuli, initial=writer.rows_done, unit="img")
     with Background() as background, bar:
         run_pass(
             *(model, inputs, project, device),
@@ -198,7 +209,7 @@ def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, 
     if bad.any():
         raise InputError(
             f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first "
-            f"in row {rows.start + int(bad.argmax())}; check that picture, the weights, preprocessing and precision."
+            f"in row {rows.start + int(bad.argmax())}; check that picture, weights, preprocessing, precision and dtype."
         )
     writer.write(uid, rows, values, moments.numpy())
 

@@ -90,23 +90,26 @@ class StoreWriter:
             )
         small = {**self._small, **{f"ones/{uid}": values for uid, values in self._ones.items()}}
         checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in small.items()}
-        zarr.open_group(self.partial, mode="r+").attrs["checksums"] = checksums
+        zarr.open_group(self.partial, mode="r+").attrs["checksums"] = checksums  # from here the store is whole
+        for left_over in (self._progress, *self.partial.glob("*.partial")):  # the latter of a kill while Zarr wrote
+            left_over.unlink(missing_ok=True)
         aside = self.path.with_name(f".{self.path.name}.old")
         remove(aside)  # of a run that was killed here
         if self.path.exists():
             self.path.rename(aside)  # removed in place and killed half-way, it would look like a folder of the user's
             remove(aside)
         self.partial.rename(self.path)
-        (self.path / self._progress.name).unlink()  # last, so that a kill in between leaves a store to resume or use
         return self.path
 
     def _resume(self) -> int:
+        """Read back what an earlier writer of the same content committed, and return its number of rows."""
         try:
-            state = json.loads(self._progress.read_text())
+            group = zarr.open_group(self.partial, mode="r")
+            whole = {"digest": group.attrs["digest"], "rows_done": self.header.n_stimuli}
+            state = whole if "checksums" in group.attrs else json.loads(self._progress.read_text())
             rows = int(state["rows_done"])
             if state["digest"] != self.header.digest or not 0 < rows <= self.header.n_stimuli:
                 return 0
-            group = zarr.open_group(self.partial, mode="r")
             for name, values in self._small.items():
                 values[:rows] = group[name][:rows]
         except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from deepjuice.reduction.sparse import SparseProjection
 from juicyfruits.errors import InputError
 
 METHODS = {"signed_sums": SignedSums, "sparse": SparseProjection}
-DEFAULT_METHOD = "sparse"
+DEFAULT_METHOD = "signed_sums"
 
 
 def jl_width(n_samples: int, eps: float = 0.1) -> int:

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import nn
 
 from deepjuice.extraction import FeatureStore, extract_features, get_feature_maps
-from deepjuice.extraction.stage import weights_digest
+from deepjuice.extraction.stage import preprocessing_text, weights_digest
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import get_data_loader
-from deepjuice.reduction import SparseProjection, jl_width
+from deepjuice.reduction import METHODS, jl_width
 from juicyfruits.errors import InputError
 
 from .conftest import to_tensor
@@ -29,7 +29,9 @@ def store(net, pictures, tmp_path):
     return run(net, pictures, tmp_path / "tiny.zarr", batch_size=4)
 
 
-def test_every_distinct_map_is_there_once_projected_as_a_plain_product(net, pictures, store):
+@pytest.mark.parametrize("method", METHODS)
+def test_every_distinct_map_is_there_once_projected_as_a_plain_product(net, pictures, tmp_path, method):
+    store = run(net, pictures, tmp_path / "tiny.zarr", batch_size=4, method=method)
     width = jl_width(len(pictures), EPS)
     maps = get_feature_maps(net, get_data_loader(pictures, to_tensor), "cpu", flatten=True, progress=False)
     assert {record.uid for record in store.maps} == set(maps)
@@ -38,7 +40,7 @@ def test_every_distinct_map_is_there_once_projected_as_a_plain_product(net, pict
         n_features = whole.shape[1]
         if n_features > width:
             wide += 1
-            R = SparseProjection(n_features, width, seed=0).dense()
+            R = METHODS[method](n_features, width, seed=0).dense()
             np.testing.assert_allclose(store[uid], whole.double() @ R.double().T, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(store.ones(uid), R.sum(1), rtol=1e-5, atol=1e-5)
         else:
@@ -202,6 +204,26 @@ def test_a_kill_between_the_last_block_and_the_rename_is_survived(net, pictures,
     assert same_files(run(net, pictures, out).path, store.path)
 
 
+def test_a_kill_just_before_the_rename_leaves_a_store_that_is_only_renamed(net, pictures, store, tmp_path, monkeypatch):
+    partial = shutil.copytree(store.path, tmp_path / "x.zarr.partial")
+    (partial / "zarr.0123.partial").write_text("{")  # of a kill while Zarr wrote
+    monkeypatch.setattr("deepjuice.extraction.stage._fill", lambda *a: pytest.fail("extracted again"))
+    assert same_files(run(net, pictures, tmp_path / "x.zarr").path, store.path)
+
+
+def test_a_function_is_known_by_its_source_and_not_by_its_address():
+    def other(picture):
+        return picture
+
+    assert preprocessing_text(to_tensor) == preprocessing_text(to_tensor) and " at 0x" not in preprocessing_text(
+        to_tensor
+    )
+    assert preprocessing_text(to_tensor) != preprocessing_text(other)
+    bound = 3
+    assert preprocessing_text(lambda picture: bound) != preprocessing_text(lambda picture: bound)  # nothing is known
+    assert preprocessing_text(nn.ReLU()) == "ReLU()"
+
+
 def test_what_is_not_a_store_is_never_replaced(net, pictures, tmp_path):
     thesis = tmp_path / "folder" / "thesis.txt"
     thesis.parent.mkdir()
@@ -252,6 +274,9 @@ def test_a_damaged_store_is_refused(net, pictures, store, tmp_path, damage):
 @pytest.mark.parametrize("text", ["[]", "{}", "{", '{"rows_done": 99}'])
 def test_a_damaged_record_of_progress_starts_anew(net, pictures, store, tmp_path, text):
     partial = shutil.copytree(store.path, tmp_path / "x.zarr.partial")
+    whole = json.loads((partial / "zarr.json").read_text())
+    del whole["attributes"]["checksums"]  # which only a whole store has
+    (partial / "zarr.json").write_text(json.dumps(whole))
     (partial / "progress.json").write_text(text)
     assert same_files(run(net, pictures, tmp_path / "x.zarr").path, store.path)
 
