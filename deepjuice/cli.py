@@ -46,7 +46,6 @@ def extract(args: argparse.Namespace) -> None:
         model_uid=args.model,
         stimulus_digest=benchmark.stimulus_digest,
         seed=args.seed,
-        dtype=args.dtype,
         **_extraction_options(args),
     )
     print(store, file=sys.stderr)
@@ -78,6 +77,7 @@ def _extraction_options(args: argparse.Namespace) -> dict[str, Any]:
         "eps": args.eps,
         "method": args.method,
         "precision": args.precision,
+        "dtype": args.dtype,
         "device": args.device,
         "batch_size": args.batch_size,
         "memory_limit": args.memory_limit or None,
@@ -138,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     command = add(extract)
     _add_model(command)
     command.add_argument("out", help="feature store to write, .zarr")
-    command.add_argument("--dtype", default="float32", help="of the stored values: float32 or float16 (float32)")
     _add_extraction(command)
 
     command = add(plan)
@@ -175,9 +174,11 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def _add_extraction(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
-    add("--method", default="signed_sums", help="of projection: signed_sums or sparse (signed_sums)")
+    add("--method", default="signed_sums", choices=["signed_sums", "sparse"], help="of projection (signed_sums)")
     add("--seed", type=int, default=0, help="of projections and untrained weights (0)")
-    add("--precision", default="float32", help="of the network: float32, float16 or bfloat16 (float32)")
+    precisions = ["float32", "float16", "bfloat16"]
+    add("--precision", default="float32", choices=precisions, help="of the network (float32)")
+    add("--dtype", default="float32", choices=["float32", "float16"], help="of the stored values (float32)")
     add("--batch-size", type=int, default=32, help="pictures a forward pass (32)")
     add("--memory-limit", help="most the process may hold where the model runs, e.g. 4GB; by default what is free")
     add("--workers", type=int, help="loader processes (by the number of cores)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import resource
 import tempfile
 import time
@@ -95,22 +96,20 @@ class Contest:
             )
 
     def leaves(self) -> list[str]:
-        """Return the leaf modules that both ways of keeping maps know."""
-        nodes = set(get_graph_node_names(self.model)[1])
-        return [path for path, m in self.model.named_modules() if path in nodes and not list(m.children())]
+        """Return torchvision's names of the calls of leaf modules: a further call has a number appended."""
+        paths = {path for path, module in self.model.named_modules() if not list(module.children())}
+        return [
+            node for node in get_graph_node_names(self.model)[1] if re.sub(r"_\d+$", "", node) in paths or node in paths
+        ]
 
     def keep(self) -> None:
-        """All leaves' maps kept and joined."""
+        """The maps of all calls of leaf modules kept and joined."""
         n, batch_size = KEPT[self.name]
-        maps = get_feature_maps(
-            self.model,
-            self.loader(n, batch_size),
-            self.device,
-            keep=self.leaves(),
-            remove_duplicates=False,
-            progress=False,
-        )
-        assert {len(tensor) for tensor in maps.values()} == {n}
+        nodes = self.leaves()
+        paths = {node if node in dict(self.model.named_modules()) else re.sub(r"_\d+$", "", node) for node in nodes}
+        options = {"keep": sorted(paths), "remove_duplicates": False, "progress": False}
+        maps = get_feature_maps(self.model, self.loader(n, batch_size), self.device, **options)
+        assert {len(tensor) for tensor in maps.values()} == {n} and len(maps) == len(nodes)
 
     def torchvision(self) -> None:
         """The same maps from torchvision's extractor, batch after batch, and torch.cat."""

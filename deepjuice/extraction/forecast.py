@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -72,6 +73,7 @@ def forecast(
     eps: float = 0.1,
     method: str = DEFAULT_METHOD,
     precision: str = "float32",
+    dtype: str = "float32",
     device: str | torch.device = "auto",
     batch_size: int = 64,
     memory_limit: str | int | None = None,
@@ -80,8 +82,7 @@ def forecast(
     """Predict the peak memory of an extraction, projected or whole, per map and per chunk; only a few inputs are run.
 
     Args:
-        model, preprocess, image_paths, eps, method, precision, device, batch_size, memory_limit, num_workers: as for
-            `extract_features`.
+        model, preprocess, image_paths: as for `extract_features`, and so are all others.
 
     Raises:
         InputError: when not even one input can be projected within the limit, naming what is needed.
@@ -94,6 +95,8 @@ def forecast(
     limit = total_limit(memory_limit, device)
     planner = Planner(model, inputs, device, precision=precision)
     projecting = fit_batch(partial(planner.projecting, records, width, method), min(batch_size, n), limit)
+    maps = _maps(planner, inspection, n, width, projecting.batch_size, device)
+    maps["stored_bytes"] = np.dtype(dtype).itemsize * n * maps["columns"]
     chunks, obstacle = pd.DataFrame(), ""
     try:
         groups, _ = group_by_memory(records, n, planner.room(projecting.batch_size, limit))
@@ -104,10 +107,10 @@ def forecast(
         title=f"{type(model).__name__}: {len(records)} maps (+{len(inspection.records) - len(records)} duplicates), "
         f"{n} inputs, on {get_device_name(device)}",
         width=width,
-        store_bytes=4 * n * sum(min(record.n_features, width) for record in records),
+        store_bytes=int(maps["stored_bytes"].sum()),
         limit=limit,
         projecting=projecting,
-        maps=_maps(planner, inspection, n, width, projecting.batch_size, device),
+        maps=maps,
         chunks=chunks,
         obstacle=obstacle,
     )
@@ -126,7 +129,6 @@ def _maps(
         bytes_an_input=[record.n_bytes for record in found],
         bytes=[n_rows * record.n_bytes for record in found],
         columns=columns,
-        stored_bytes=[4 * n_rows * k for k in columns],
         peak_host=[plan.host for plan in plans],
         peak_device=[plan.device for plan in plans],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -168,8 +168,8 @@ def inspect_maps(
 def _maps_of_fixed_size(
     model: nn.Module, sample: Batch, forward: Callable[[nn.Module, Any], Any], input_dim: int, precision: str
 ) -> dict[str, str]:
-    """Find, by fewer inputs, what only happens to have a row for each: a position embedding of as many tokens."""
-    fewer = n_rows(sample) // 2
+    """Find, by fewer texts, what only happens to have a row for each: a position embedding of as many tokens."""
+    fewer = n_rows(sample) // 2 if isinstance(sample, Mapping) else 0  # a few pictures are as many as nothing else
     fixed: dict[str, str] = {}
 
     def look(event: Event) -> None:

@@ -188,7 +188,7 @@ def test_a_dry_run_says_what_would_be_kept_and_runs_the_sample_only(alexnet, cap
         "  # Duplicates (Removed): 6\n"
         "  Total memory required: 262.60 MB\n"
     )
-    assert rows == [2, 4] and len(table) == 18 and table["bytes"].sum() == 1_075_688 * 4
+    assert rows == [4] and len(table) == 18 and table["bytes"].sum() == 1_075_688 * 4
 
 
 def test_progress_false_is_silent(capfd):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from deepjuice.extraction import FeatureStore
 from juicyfruits.errors import InputError
 
 pytestmark = pytest.mark.slow
-N, BATCH, N_KILLS = 40, 3, 10
+N, BATCH, N_KILLS = 40, 3, 5  # kills of each of two extractions
 
 CHILD = """
 import sys, time
@@ -79,17 +80,23 @@ def files(folder):
 
 def test_ten_kills_at_random_moments_change_nothing(pictures, tmp_path):
     """Every run goes on from what the one before committed beside the output, which a workflow engine would clear."""
-    seen, out = tmp_path / "seen", tmp_path / "stores" / "x.zarr"
-    done, seconds = extract(pictures, tmp_path / "whole.zarr", seen)
+    whole, seen = tmp_path / "whole.zarr", tmp_path / "seen"
+    done, seconds = extract(pictures, whole, seen)
     assert done and len(seen.read_bytes()) == 4 + N  # a look at four, then all
-    expected = files(tmp_path / "whole.zarr")
-    moments, kills, wholes = random.Random(0), 0, 0
+    with ThreadPoolExecutor(2) as two:  # most of the time goes into starting Python
+        wholes = two.map(lambda seed: disturb(pictures, tmp_path / str(seed), files(whole), seconds, seed), range(2))
+        assert all(wholes)
+
+
+def disturb(pictures, folder, expected, seconds, seed) -> int:
+    """Kill extractions N_KILLS times at moments within `seconds`, finish the last one; return how many came whole."""
+    moments, kills, wholes = random.Random(seed), 0, 0
+    seen, out = folder / "seen", folder / "stores" / "x.zarr"
+    out.parent.mkdir(parents=True)
     while kills < N_KILLS or not out.exists():
         rows_done = rows_committed(out)
-        moment = moments.uniform(0, seconds) if kills < N_KILLS else None
-        done, _ = extract(pictures, out, seen, moment)
-        began = list(seen.read_bytes()[4:5])
-        assert began in ([], [rows_done])  # what was committed is not loaded again
+        done, _ = extract(pictures, out, seen, moments.uniform(0, seconds) if kills < N_KILLS else None)
+        assert list(seen.read_bytes()[4:5]) in ([], [rows_done])  # what was committed is not loaded again
         kills += not done
         if out.exists():  # also when the kill came after the last rename
             assert files(out) == expected
@@ -100,7 +107,7 @@ def test_ten_kills_at_random_moments_change_nothing(pictures, tmp_path):
             continue
         with pytest.raises(InputError, match="expected a finished store"):
             FeatureStore(out)
-    assert wholes
+    return wholes
 
 
 def rows_committed(out) -> int:
