@@ -157,7 +157,7 @@ class MapCollector:
     def _whole_batch(self, uid: str, tensor: torch.Tensor, rows: slice) -> torch.Tensor | None:
         """Put a map together that came in parts, since tensor_fn counts on whole batches; `None` until it is whole."""
         if rows == self._batch.rows:
-            return tensor
+            return tensor.clone()  # tensor_fn may work in place, and the network goes on with its own
         parts = self._parts.setdefault(uid, {})
         parts[rows.start] = tensor.clone()  # in the place of a longer part that failed later on
         return torch.cat([parts[start] for start in sorted(parts)]) if rows.stop == self._batch.rows.stop else None

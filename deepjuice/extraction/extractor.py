@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from deepjuice.extraction.collect import Collected, collect_maps
 from deepjuice.extraction.inputs import Inputs, ModelInputs
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from deepjuice.reduction.srp import SRPMatrix
 
 Device = str | int | torch.device
+SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 def get_feature_maps(
@@ -153,6 +155,11 @@ class FeatureExtractor:
         self.groups, self.excluded = group_by_memory(
             records, settings.n_rows(self.inputs), limit, settings.exclude_oversize
         )
+        if len(self.groups) > 1 and isinstance(getattr(self.inputs.batches, "sampler", None), SHUFFLING):
+            raise InputError(
+                f"{len(self.groups)} passes over a DataLoader that shuffles: expected one order in all, or the maps "
+                "of one would not belong to those of another; use shuffle=False, or a higher memory_limit."
+            )
         self.memory_limit = limit
 
     def __len__(self) -> int:

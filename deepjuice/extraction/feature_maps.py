@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,18 +106,19 @@ class BatchedFeatureMaps:
         say("Joining all regularly shaped feature_maps into a set:", self.progress)
         if irregular:
             say(f"  Left out (shapes differ between batches): {', '.join(irregular)}", self.progress)
-        total = self.get_input_size()
+        totals = Counter()
+        for batch in self.batches:  # tensor_fn may leave fewer rows of some maps than of others
+            totals.update({uid: len(tensor) for uid, tensor in batch.items()})
         inputs = join_inputs([batch.inputs for batch in self.batches if batch.inputs is not None])
         joined = FeatureMaps((), self.batches[0].aliases, inputs, irregular)
-        row = 0
+        done = Counter()
         for batch in progress_bar("Joining Batched Feature Maps", self.progress, iterable=self.batches):
-            rows = slice(row, row + batch.get_input_size())
-            row = rows.stop
             for uid, tensor in batch.items():
                 if uid not in irregular:
                     if uid not in joined:
-                        joined[uid] = tensor.new_empty((total, *tensor.shape[1:]))
-                    joined[uid][rows] = tensor
+                        joined[uid] = tensor.new_empty((totals[uid], *tensor.shape[1:]))
+                    joined[uid][done[uid] : done[uid] + len(tensor)] = tensor
+                    done[uid] += len(tensor)
         return joined
 
     def get_report(self) -> str:

@@ -90,7 +90,7 @@ def forecast(
     device = get_device(device)
     model = model.to(device)
     inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    inspection = inspect_maps(model, to_model(inputs.sample, model, device), precision=precision)
+    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
     records, n, width = inspection.distinct, inputs.n_inputs, jl_width(inputs.n_inputs, eps)
     limit = total_limit(memory_limit, device)
     planner = Planner(model, inputs, device, precision=precision)

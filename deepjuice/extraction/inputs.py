@@ -61,7 +61,8 @@ class Inputs:
             n_inputs = len(loader) * loader.batch_size
         if isinstance(loader.sampler, SequentialSampler) and loader.batch_sampler is not None:
             # a few inputs are quicker to load than a whole batch, and the first group of a grouped loader may be one
-            first = loader.collate_fn([loader.dataset[i] for i in range(min(sample_size, n_inputs))])
+            n = min(sample_size, n_inputs)  # spread over all, since the first few may be alike
+            first = loader.collate_fn([loader.dataset[i * n_inputs // n] for i in range(n)])
         else:
             first = next(iter(loader))
         sizes = [loader.batch_size] if loader.batch_size else map(len, loader.batch_sampler or [[0]])
@@ -69,12 +70,21 @@ class Inputs:
 
     def __iter__(self) -> Iterator[Batch]:
         seen = 0
-        for batch in self.batches:
+        for batch in _told_plainly(self.batches):
             x = model_input(batch)
             seen += n_rows(x)
             yield x
         if seen != self.n_inputs:
             raise InputError(f"the loader was to give {self.n_inputs} inputs, got {seen}; give a list of its batches.")
+
+
+def _told_plainly(batches: Iterable) -> Iterator:
+    """Yield the batches; of a loader process's error, which comes with its traceback, only the end is for users."""
+    try:
+        yield from batches
+    except InputError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise InputError(last.removeprefix("juicyfruits.errors.InputError: ")) from None
 
 
 def model_input(batch: object) -> Batch:

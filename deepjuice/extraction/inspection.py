@@ -139,7 +139,7 @@ def inspect_maps(
                 refused[uid] = reason
                 continue
             tensor = tensor.detach().movedim(input_dim, 0)
-            tensor = transform(uid, tensor) if transform else tensor
+            tensor = transform(uid, tensor.clone()) if transform else tensor
             first = first_with.setdefault(_fingerprint(tensor), uid)
             maps.append(
                 MapRecord(

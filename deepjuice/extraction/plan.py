@@ -102,7 +102,8 @@ class Planner:
 
     def room(self, batch_size: int, limit: int) -> int:
         """Return the bytes that a pass may keep where the model runs without coming to hold more than `limit` there."""
-        return max(1, limit - self.keeping(0, batch_size, self.device).limiting)
+        slack = SLACK if self.device.type == "cpu" else 1
+        return max(1, int((limit - self.keeping(0, batch_size, self.device).limiting) / slack))
 
     def projecting(self, records: Iterable[MapRecord], width: int, method: str, batch_size: int) -> MemoryPlan:
         """Predict a pass that projects maps to `width` columns and hands the rows to a writer as they come."""

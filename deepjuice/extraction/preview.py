@@ -18,7 +18,7 @@ from juicyfruits.errors import InputError
 
 
 def sample_maps(model: nn.Module, inputs: Inputs, settings: MapSettings) -> Inspection:
-    """Look at the model with the first few inputs."""
+    """Look at the model with a few inputs, in full precision: rounded, maps would be equal that are not."""
     # the wording is what users' notebooks and logs show
     names = f"{get_device_name(settings.device)} to {get_device_name(settings.output_device)}"
     say(f"Extracting sample feature_maps with torchinfo ({names})", settings.progress)
@@ -29,7 +29,6 @@ def sample_maps(model: nn.Module, inputs: Inputs, settings: MapSettings) -> Insp
         forward=settings.forward,
         input_dim=settings.input_dim,
         transform=(lambda uid, tensor: transform(uid, tensor, inputs.sample, None)) if transform else None,
-        precision=settings.precision,
     )
 
 

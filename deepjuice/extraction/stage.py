@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -23,17 +24,18 @@ from deepjuice.extraction.moments import row_moments
 from deepjuice.extraction.passes import run_pass
 from deepjuice.extraction.plan import Planner, fit_batch
 from deepjuice.extraction.progress import progress_bar
-from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader
+from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader, check_is_store
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
 from deepjuice.memory import format_bytes, total_limit
-from deepjuice.reduction import ProjectionPool, jl_width
+from deepjuice.reduction import METHODS, ProjectionPool, jl_width
 from deepjuice.reduction.projection import DEFAULT_METHOD
 from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError
-from juicyfruits.files import check_replaceable
 
 log = logging.getLogger(__name__)
+
+PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def extract_features(
@@ -85,11 +87,14 @@ def extract_features(
         raise InputError(f"seed {seed}: expected a whole number from 0 to 2^32 - 1.")
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} of a feature store: expected one of {', '.join(map(repr, DTYPES))}.")
-    check_replaceable(Path(out), "zarr.json")
+    if method not in METHODS:
+        raise InputError(f"projection method {method!r}: expected one of {', '.join(map(repr, METHODS))}.")
+    image_paths = list(image_paths)
+    check_is_store(Path(out))
     device = get_device(device)
     model = model.to(device)
     inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    inspection = inspect_maps(model, to_model(inputs.sample, model, device), precision=precision)
+    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
     width = jl_width(len(image_paths), eps)
     header = StoreHeader(
         model_uid=model_uid,
@@ -133,8 +138,15 @@ def extract_features(
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Return a short SHA-256 (16 hex digits) over the names, dtypes, shapes and values of all weights and buffers."""
+    """Return a short SHA-256 (16 hex digits) of a model: weights, buffers, plain attributes, and code of its own.
+
+    Two networks of the same weights may compute different things: a slope, an eps, another forward.
+    """
     sha = hashlib.sha256()
+    sources = {type(module): _code(type(module)) for module in model.modules()}
+    for name, module in model.named_modules():
+        plain = {key: value for key, value in vars(module).items() if isinstance(value, PLAIN) and key != "training"}
+        sha.update(f"{name} {type(module).__qualname__} {sorted(plain.items())} {sources[type(module)]}".encode())
     for name, tensor in model.state_dict().items():
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -142,14 +154,40 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def preprocessing_text(preprocess: Preprocess) -> str:
-    """Describe a preprocessing by what it does: a function by its source, since its `repr` is only an address."""
-    if not isinstance(preprocess, FunctionType) or preprocess.__closure__:
-        return repr(preprocess)
+    """Describe a preprocessing by what it does: an object by its `repr`, a function by its source.
+
+    What cannot be known so (a closure, defaults, globals that are no modules, a Lambda among transforms) gets a text of
+    its own each time, so that no store of it is ever taken for the same.
+    """
+    if not isinstance(preprocess, FunctionType):
+        text = repr(preprocess)
+        return f"{text} {uuid4()}" if "Lambda(" in text else text
+    known = preprocess.__globals__
+    read = [known[name] for name in preprocess.__code__.co_names if name in known]
+    fixed = all(inspect.ismodule(value) or isinstance(value, type) or inspect.isbuiltin(value) for value in read)
+    source = _source(preprocess)
+    if source and fixed and not (preprocess.__closure__ or preprocess.__defaults__ or preprocess.__kwdefaults__):
+        return f"{preprocess.__module__}.{preprocess.__qualname__} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    return f"{preprocess.__qualname__} {uuid4()}"
+
+
+def _code(kind: type[nn.Module]) -> str:
+    """Return what a class of modules does: its source, and its forward as compiled, should another have its name."""
+    compiled = getattr(kind.forward, "__code__", None)
+    if compiled is None or kind.__module__.startswith("torch."):
+        return _source(kind)
+    constants = [value for value in compiled.co_consts if isinstance(value, PLAIN)]
+    return f"{_source(kind)} {compiled.co_code.hex()} {constants} {compiled.co_names}"
+
+
+def _source(code: type | FunctionType) -> str:
+    """Return the source of a class or function; nothing for torch's own, which its version stands for."""
+    if code.__module__.startswith("torch."):
+        return torch.__version__
     try:
-        source = inspect.getsource(preprocess)
-    except OSError:  # typed at a prompt
-        return repr(preprocess)
-    return f"{preprocess.__module__}.{preprocess.__qualname__} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
+        return inspect.getsource(code)
+    except (OSError, TypeError):  # typed at a prompt
+        return ""
 
 
 def _is_finished(out: str | Path, header: StoreHeader) -> bool:

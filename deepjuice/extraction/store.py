@@ -13,7 +13,7 @@ import zarr
 
 from deepjuice.extraction.inspection import MapRecord
 from juicyfruits.errors import InputError, near_names
-from juicyfruits.files import digest
+from juicyfruits.files import check_replaceable, digest
 
 DTYPES = ("float32", "float16")
 
@@ -56,6 +56,18 @@ class StoreHeader:
     def width(self, record: MapRecord) -> int:
         """Columns stored for a map."""
         return min(record.n_features, self.reduction["width"])
+
+
+def check_is_store(path: Path) -> None:
+    """Raise `InputError` if `path` holds anything but a feature store: it would be replaced."""
+    check_replaceable(path, "zarr.json")
+    if (path / "zarr.json").exists():
+        try:
+            ours = "weights_digest" in json.loads((path / "zarr.json").read_text())["attributes"]["header"]
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise InputError(f"{path} is a Zarr group but no feature store, and stays; choose another place")
 
 
 def row_checksums(values: np.ndarray) -> np.ndarray:

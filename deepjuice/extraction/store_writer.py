@@ -13,9 +13,9 @@ import numpy as np
 import zarr
 from filelock import FileLock, Timeout
 
-from deepjuice.extraction.store import StoreHeader, row_checksums
+from deepjuice.extraction.store import StoreHeader, check_is_store, row_checksums
 from juicyfruits.errors import InputError
-from juicyfruits.files import atomic_path, check_replaceable, remove
+from juicyfruits.files import atomic_path, remove
 
 CHUNK = "c/0/0"  # the file of a matrix that is one chunk, as Zarr 3 names it
 
@@ -45,7 +45,7 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         for folder in (self.path, self.partial):
-            check_replaceable(folder, "zarr.json")
+            check_is_store(folder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
@@ -79,7 +79,10 @@ class StoreWriter:
             self._write_rows(name, self.rows_done, values[self.rows_done : rows_done])
         self.rows_done = rows_done
         with atomic_path(self._progress) as tmp:  # only now do these rows count
-            tmp.write_text(json.dumps({"digest": self.header.digest, "rows_done": rows_done}))
+            tmp.write_text(json.dumps({"rows_done": rows_done, "checksum": self._checksum(rows_done)}))
+
+    def _checksum(self, rows_done: int) -> int:
+        return zlib.crc32(b"".join(values[:rows_done].tobytes() for values in self._small.values()))
 
     def finish(self) -> Path:
         """Rename the whole store into place."""
@@ -90,8 +93,10 @@ class StoreWriter:
             )
         small = {**self._small, **{f"ones/{uid}": values for uid, values in self._ones.items()}}
         checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in small.items()}
-        zarr.open_group(self.partial, mode="r+").attrs["checksums"] = checksums  # from here the store is whole
-        for left_over in (self._progress, *self.partial.glob("*.partial")):  # the latter of a kill while Zarr wrote
+        attributes = {"checksums": checksums, "checksum": self._checksum(self.rows_done)}
+        zarr.open_group(self.partial, mode="r+").attrs.update(attributes)
+        # From here the store is whole; the other files to go are of a kill while Zarr wrote.
+        for left_over in (self._progress, *self.partial.glob("*.partial")):
             left_over.unlink(missing_ok=True)
         aside = self.path.with_name(f".{self.path.name}.old")
         remove(aside)  # of a run that was killed here
@@ -105,16 +110,23 @@ class StoreWriter:
         """Read back what an earlier writer of the same content committed, and return its number of rows."""
         try:
             group = zarr.open_group(self.partial, mode="r")
-            whole = {"digest": group.attrs["digest"], "rows_done": self.header.n_stimuli}
-            state = whole if "checksums" in group.attrs else json.loads(self._progress.read_text())
+            whole = {"rows_done": self.header.n_stimuli, "checksum": group.attrs.get("checksum")}
+            state = json.loads(self._progress.read_text()) if self._progress.exists() else whole
             rows = int(state["rows_done"])
-            if state["digest"] != self.header.digest or not 0 < rows <= self.header.n_stimuli:
+            if group.attrs["digest"] != self.header.digest or not 0 < rows <= self.header.n_stimuli:
                 return 0
             for name, values in self._small.items():
                 values[:rows] = group[name][:rows]
+            if state["checksum"] != self._checksum(rows) or not self._has_all_files():
+                return 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0
         return rows
+
+    def _has_all_files(self) -> bool:
+        """Whether no file of the unfinished store was lost since it was begun."""
+        names = [f"features/{uid}/{CHUNK}" for uid in self._column] + [f"ones/{uid}/c/0" for uid in self._column]
+        return all((self.partial / name).exists() for name in names)
 
     def _create(self) -> None:
         n, dtype = self.header.n_stimuli, self.header.dtype

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from deepjuice.reduction.scratch import Scratch
+from deepjuice.reduction.scratch import Scratch, check_rows
 from deepjuice.reduction.signed_sums import SignedSums
 from deepjuice.reduction.sparse import SparseProjection
 from juicyfruits.errors import InputError
@@ -37,6 +37,7 @@ class Identity:
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         """Return a copy of the features as float32."""
+        check_rows(features, self.n_features)
         return features.to(torch.float32, copy=True)
 
 
@@ -63,6 +64,8 @@ def make_projection(
     """
     if method not in METHODS:
         raise InputError(f"projection method {method!r}: expected one of {', '.join(map(repr, METHODS))}.")
+    if n_features < 1 or width < 1:
+        raise InputError(f"projection of {n_features} features to {width} columns: expected at least 1 of each.")
     if n_features <= width:
         return Identity(n_features)
     return METHODS[method](n_features, width, seed, device, scratch)

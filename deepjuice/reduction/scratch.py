@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from juicyfruits.errors import InputError
+
+
+def check_rows(features: torch.Tensor, n_features: int) -> None:
+    """Raise `InputError` unless features are (n, n_features): others would be broadcast or cut in silence."""
+    if features.ndim != 2 or features.shape[1] != n_features:
+        raise InputError(
+            f"features to project: expected shape (n, {n_features}), got {tuple(features.shape)}; flatten maps to "
+            "one row an input."
+        )
+
 
 class Scratch:
     """Working memory that is kept between calls, since fresh pages cost more than the work done in them."""

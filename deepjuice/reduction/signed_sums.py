@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from deepjuice.reduction.scratch import Scratch
+from deepjuice.reduction.scratch import Scratch, check_rows
 
 GATHER_BYTES = 2**28  # working memory of a projection on a GPU
 
@@ -48,6 +48,7 @@ class SignedSums:
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
+        check_rows(features, self.n_features)
         return self._add_blocks(features) if features.device.type == "cpu" else self._gather(features)
 
     def _add_blocks(self, features: torch.Tensor) -> torch.Tensor:

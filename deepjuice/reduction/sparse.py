@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
-from deepjuice.reduction.scratch import Scratch
+from deepjuice.reduction.scratch import Scratch, check_rows
 
 
 class SparseProjection:
@@ -52,6 +52,7 @@ class SparseProjection:
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
+        check_rows(features, self.n_features)
         # With the inputs side by side for every feature, each non-zero reads one short contiguous row.
         by_feature = self.scratch.take(self.n_features, len(features))
         by_feature.copy_(features.T)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from juicyfruits.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -66,6 +68,9 @@ def tensors_in(uid: str, output: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if len(found) == 1:
         yield uid, found[0][1]
         return
+    names = [suffix for suffix, _ in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"output of {uid}: two of its tensors would have one name; rename the keys of its dictionary.")
     for suffix, tensor in found:
         yield uid + suffix, tensor
 

@@ -83,6 +83,12 @@ class Tracer:
 
     def __enter__(self) -> Tracer:
         for path, module in self.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule":
+                self.__exit__()
+                raise InputError(
+                    f"module {path!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; "
+                    "give the model as it was before torch.jit or torch.compile (model._orig_mod)."
+                )
             self._handles.append(module.register_forward_pre_hook(self._begin_hook(path)))
             self._handles.append(module.register_forward_hook(self._end_hook(path)))
         return self

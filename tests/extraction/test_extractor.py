@@ -186,3 +186,11 @@ def test_a_group_of_one_is_no_larger_than_the_limit():
     extractor = make(net, x, memory_limit=2 * 4 * 8 * 4)
     assert [len(uids) for uids in extractor.get_batches()] == [2, 2, 2]
     assert make(net, x, max_memory_limit=2 * 4 * 8 * 4).get_batches() == extractor.get_batches()
+
+
+def test_several_passes_over_a_shuffling_loader_are_refused(net):
+    loader = torch.utils.data.DataLoader(X, batch_size=3, shuffle=True)
+    assert len(FeatureExtractor(net, loader, "cpu", progress=False)) == 1
+    limit = max(record.n_bytes for record in make(net).inspection.records) * len(X)
+    with pytest.raises(InputError, match="DataLoader that shuffles"):
+        FeatureExtractor(net, loader, "cpu", memory_limit=limit, progress=False)

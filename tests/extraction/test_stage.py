@@ -275,7 +275,7 @@ def test_a_damaged_store_is_refused(net, pictures, store, tmp_path, damage):
 def test_a_damaged_record_of_progress_starts_anew(net, pictures, store, tmp_path, text):
     partial = shutil.copytree(store.path, tmp_path / "x.zarr.partial")
     whole = json.loads((partial / "zarr.json").read_text())
-    del whole["attributes"]["checksums"]  # which only a whole store has
+    del whole["attributes"]["checksum"]  # which only a whole store has
     (partial / "zarr.json").write_text(json.dumps(whole))
     (partial / "progress.json").write_text(text)
     assert same_files(run(net, pictures, tmp_path / "x.zarr").path, store.path)

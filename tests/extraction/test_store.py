@@ -83,12 +83,13 @@ def test_settings_enter_the_identity(net, pictures, tmp_path, option):
 class Overwriting(nn.Module):
     def __init__(self, most=None):
         super().__init__()
-        self.most, self.keep, self.last = most, nn.Identity(), nn.Flatten()
+        self.most = [most or 99]  # no plain attribute, which would enter the identity
+        self.keep, self.last = nn.Identity(), nn.Flatten()
 
     def forward(self, x):
         y = self.keep(x * 3)
         y.add_(1)
-        if self.most is not None and len(x) > self.most:
+        if len(x) > self.most[0]:
             raise torch.OutOfMemoryError("out of memory")
         return self.last(y)
 
