@@ -112,7 +112,7 @@ def inspect_maps(
 
     Args:
         model: on the same device as the sample; run in eval mode.
-        sample: the first inputs, shape (n, ...), n >= 1.
+        sample: a few inputs, shape (n, ...), n >= 1.
         forward: how they are put through the model.
         input_dim: which dimension of the maps counts the inputs.
         transform: what is done to every map, (n, ...), before it is described; called with its uid and the map.

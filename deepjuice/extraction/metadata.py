@@ -35,7 +35,7 @@ def get_feature_map_metadata(
 
     Args:
         source: a model; or a `FeatureExtractor` or `Inspection`, which have looked at one already.
-        inputs: for a model what it can be run over; only the first few inputs are.
+        inputs: for a model what it can be run over; only a few of them are.
         device: where the model is moved to and run.
         input_dim: which dimension of the maps counts the inputs.
 

@@ -1,7 +1,7 @@
 """What can be done to every map as it comes: functions to give as `tensor_fn` to `get_feature_maps`.
 
 They get a whole batch's map, and by name what else they ask for: `batch_iter`, the number of the batch (`None` in the
-look at the first few inputs that precedes the extraction), and `mask`, its attention mask.
+look at a few inputs that precedes the extraction), and `mask`, its attention mask.
 """
 
 from __future__ import annotations
