@@ -164,6 +164,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "extraction.txt")
     args = parser.parse_args()
     named = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
+    goals = ", ".join(f"{way} at most {limit}" for way, limit in LIMITS.items())
+    goals = f"Goals: {goals}; peak memory at most 3 GB. Ratios to the forward pass; keep's to torchvision."
     lines = [
         f"{N_PICTURES} PNGs of {PIXELS} px, batch {BATCH}, projected to {WIDTH}; {named}, torch {torch.__version__}; "
         f"best of {args.rounds}",
@@ -186,10 +188,8 @@ def main() -> None:
                 f"{s['torchvision']:9.2f} s {shown['keep']}"
             )
             print("\n".join(lines[-1:] if name != args.networks[0] else lines), flush=True)
-    goals = ", ".join(f"{way} at most {limit}" for way, limit in LIMITS.items())
-    lines += ["", f"Goals: {goals}; peak memory at most 3 GB. Ratios to the forward pass; keep's to torchvision."]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n")
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text("\n".join([*lines, "", goals]) + "\n")
 
 
 if __name__ == "__main__":
