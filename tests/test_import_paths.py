@@ -86,9 +86,10 @@ from importlib import import_module
 for path in sys.argv[1:]:
     for name in [name for name in sys.modules if name.split(".")[0] == "deepjuice"]:
         del sys.modules[name]
-    import_module(path)
+    print(import_module(path).__name__)
 """
-    subprocess.run([sys.executable, "-c", code, *PATHS], check=True)
+    run = subprocess.run([sys.executable, "-c", code, *PATHS], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.split()) == (0, list(PATHS)), run.stderr
 
 
 def test_the_older_name_of_the_loader():

@@ -180,11 +180,7 @@ class FeatureExtractor:
             InputError: for a number or name that is not there, or maps that do not fit.
         """
         if isinstance(which, int) and not isinstance(which, bool):
-            if not -len(self) <= which < len(self):
-                raise InputError(
-                    f"extractor batch {which}: expected 0 to {len(self) - 1}, since there are {len(self)}."
-                )
-            records = self.groups[which]
+            records = self._group(which)
         else:
             settings = replace(self.settings, memory_limit=self.memory_limit, exclude_oversize=False)
             records = _within_limit(choose(self.inspection, which, None, False), self.inputs, settings)

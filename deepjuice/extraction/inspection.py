@@ -11,7 +11,6 @@ import xxhash
 from torch import nn
 
 from deepjuice.extraction.inputs import Batch, take
-from deepjuice.extraction.passes import autocast
 from deepjuice.tracing import Event, Tracer, evaluating, n_rows, run_model, tensors_in
 from juicyfruits.errors import InputError
 
@@ -72,14 +71,6 @@ class Inspection:
         """The maps that repeat no other, in the order in which calls begin."""
         return [record for record in self.records if record.alias_of is None]
 
-    def aliases(self) -> dict[str, list[str]]:
-        """Return the duplicates of every distinct map: uid -> uids."""
-        groups: dict[str, list[str]] = {record.uid: [] for record in self.distinct}
-        for record in self.records:
-            if record.alias_of is not None:
-                groups[record.alias_of].append(record.uid)
-        return groups
-
 
 def batch_map(tensor: torch.Tensor, n_rows: int, input_dim: int = 0) -> str | None:
     """Say why a tensor is not a feature map with one row an input, or `None` if it is one."""
@@ -102,7 +93,6 @@ def inspect_maps(
     forward: Callable[[nn.Module, Any], Any] = run_model,
     input_dim: int = 0,
     transform: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
-    precision: str = "float32",
 ) -> Inspection:
     """Run a few inputs through a model and describe every map it makes.
 
@@ -116,7 +106,6 @@ def inspect_maps(
         forward: how they are put through the model.
         input_dim: which dimension of the maps counts the inputs.
         transform: what is done to every map, (n, ...), before it is described; called with its uid and the map.
-        precision: as for `run_pass`.
 
     Raises:
         InputError: for a model without maps, or one that goes back to train mode by itself.
@@ -128,7 +117,7 @@ def inspect_maps(
     made: dict[str, list[MapRecord]] = {}
     first_with: dict[tuple[int, bytes], str] = {}
     refused: dict[str, str] = {}
-    fixed = _maps_of_fixed_size(model, sample, forward, input_dim, precision)
+    fixed = _maps_of_fixed_size(model, sample, forward, input_dim)
 
     def describe(event: Event) -> None:
         _check_mode(event)
@@ -156,7 +145,7 @@ def inspect_maps(
                 )
             )
 
-    with evaluating(model), Tracer(model, describe, forward) as tracer, autocast(_device_of(sample), precision):
+    with evaluating(model), Tracer(model, describe, forward) as tracer:
         tracer(sample)
     in_order = [record for call in tracer.calls for record in made.get(call.uid, [])]
     records = [replace(record, index=index) for index, record in enumerate(in_order)]
@@ -166,7 +155,7 @@ def inspect_maps(
 
 
 def _maps_of_fixed_size(
-    model: nn.Module, sample: Batch, forward: Callable[[nn.Module, Any], Any], input_dim: int, precision: str
+    model: nn.Module, sample: Batch, forward: Callable[[nn.Module, Any], Any], input_dim: int
 ) -> dict[str, str]:
     """Find, by fewer texts, what only happens to have a row for each: a position embedding of as many tokens."""
     fewer = n_rows(sample) // 2 if isinstance(sample, Mapping) else 0  # a few pictures are as many as nothing else
@@ -178,13 +167,9 @@ def _maps_of_fixed_size(
                 fixed[uid] = f"{n_rows(sample)} rows also for {fewer} inputs: they do not stand for inputs"
 
     if fewer:
-        with evaluating(model), Tracer(model, look, forward) as tracer, autocast(_device_of(sample), precision):
+        with evaluating(model), Tracer(model, look, forward) as tracer:
             tracer(take(sample, slice(0, fewer)))
     return fixed
-
-
-def _device_of(batch: Batch) -> torch.device:
-    return (batch if isinstance(batch, torch.Tensor) else next(iter(batch.values()))).device
 
 
 def _check_mode(event: Event) -> None:

@@ -20,7 +20,7 @@ from juicyfruits.errors import InputError, near_names
 
 STRATEGIES = ("join", "list", "stack")
 ALIASES = {"max_memory_limit": "memory_limit", "n_samples": "n_inputs"}
-SEEN_BY_THE_SAMPLE = ("device", "input_dim", "tensor_fn", "forward_fn", "sample_size", "precision")
+SEEN_BY_THE_SAMPLE = ("device", "input_dim", "tensor_fn", "forward_fn", "sample_size")
 
 
 @dataclass(frozen=True)
