@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from deepjuice.devices import get_device, get_device_name
-from deepjuice.extraction.inputs import Inputs, to_model
-from deepjuice.extraction.inspection import Inspection, inspect_maps
+from deepjuice.devices import get_device_name
+from deepjuice.extraction.first_look import FirstLook
 from deepjuice.extraction.metadata import get_feature_map_metadata
-from deepjuice.extraction.plan import MemoryPlan, Planner, fit_batch
+from deepjuice.extraction.plan import MemoryPlan
 from deepjuice.extraction.selection import group_by_memory
-from deepjuice.loaders import get_data_loader
+from deepjuice.loaders import Preprocess
 from deepjuice.memory import format_bytes, total_limit
-from deepjuice.reduction import jl_width
 from deepjuice.reduction.projection import DEFAULT_METHOD
 from juicyfruits.errors import InputError
 
@@ -67,7 +64,7 @@ class Forecast:
 
 def forecast(
     model: nn.Module,
-    preprocess: Callable,
+    preprocess: Preprocess,
     image_paths: Sequence[str | Path],
     *,
     eps: float = 0.1,
@@ -87,26 +84,22 @@ def forecast(
     Raises:
         InputError: when not even one input can be projected within the limit, naming what is needed.
     """
-    device = get_device(device)
-    model = model.to(device)
-    inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
-    records, n, width = inspection.distinct, inputs.n_inputs, jl_width(inputs.n_inputs, eps)
-    limit = total_limit(memory_limit, device)
-    planner = Planner(model, inputs, device, precision=precision)
-    projecting = fit_batch(partial(planner.projecting, records, width, method), min(batch_size, n), limit)
-    maps = _maps(planner, inspection, n, width, projecting.batch_size, device)
+    look = FirstLook.of(model, preprocess, image_paths, eps, precision, device, batch_size, num_workers)
+    records, n_duplicates = look.inspection.distinct, len(look.inspection.records) - len(look.inspection.distinct)
+    n, limit = look.inputs.n_inputs, total_limit(memory_limit, look.device)
+    projecting = look.fit(method, limit)
+    maps = _maps(look, projecting.batch_size)
     maps["stored_bytes"] = np.dtype(dtype).itemsize * n * maps["columns"]
     chunks, obstacle = pd.DataFrame(), ""
     try:
-        groups, _ = group_by_memory(records, n, planner.room(projecting.batch_size, limit))
-        chunks = planner.groups(groups, n, projecting.batch_size, device)
+        groups, _ = group_by_memory(records, n, look.planner.room(projecting.batch_size, limit))
+        chunks = look.planner.groups(groups, n, projecting.batch_size, look.device)
     except InputError as error:
         obstacle = str(error)
     return Forecast(
-        title=f"{type(model).__name__}: {len(records)} maps (+{len(inspection.records) - len(records)} duplicates), "
-        f"{n} inputs, on {get_device_name(device)}",
-        width=width,
+        title=f"{type(model).__name__}: {len(records)} maps (+{n_duplicates} duplicates), {n} inputs, "
+        f"on {get_device_name(look.device)}",
+        width=look.width,
         store_bytes=int(maps["stored_bytes"].sum()),
         limit=limit,
         projecting=projecting,
@@ -116,18 +109,16 @@ def forecast(
     )
 
 
-def _maps(
-    planner: Planner, inspection: Inspection, n_rows: int, width: int, batch_size: int, device: torch.device
-) -> pd.DataFrame:
-    records = {record.uid: record for record in inspection.distinct}
-    table = get_feature_map_metadata(inspection)
+def _maps(look: FirstLook, batch_size: int) -> pd.DataFrame:
+    records = {record.uid: record for record in look.inspection.distinct}
+    table = get_feature_map_metadata(look.inspection)
     table = table[table["model_layer"].isin(records)][["model_layer", "layer_path", "shape"]].reset_index(drop=True)
     found = [records[uid] for uid in table["model_layer"]]
-    columns = [min(record.n_features, width) for record in found]
-    plans = [planner.keeping(0, batch_size, device, record.call_uid) for record in found]
+    columns = [min(record.n_features, look.width) for record in found]
+    plans = [look.planner.keeping(0, batch_size, look.device, record.call_uid) for record in found]
     return table.assign(
         bytes_an_input=[record.n_bytes for record in found],
-        bytes=[n_rows * record.n_bytes for record in found],
+        bytes=[look.inputs.n_inputs * record.n_bytes for record in found],
         columns=columns,
         peak_host=[plan.host for plan in plans],
         peak_device=[plan.device for plan in plans],

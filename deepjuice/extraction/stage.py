@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from types import FunctionType
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import nn
 
 from deepjuice import versions
-from deepjuice.devices import get_device
 from deepjuice.extraction.background import Background
-from deepjuice.extraction.inputs import Inputs, to_model
-from deepjuice.extraction.inspection import MapRecord, inspect_maps
+from deepjuice.extraction.first_look import FirstLook
+from deepjuice.extraction.identity import preprocessing_text, weights_digest
+from deepjuice.extraction.inputs import Inputs
+from deepjuice.extraction.inspection import MapRecord
 from deepjuice.extraction.moments import row_moments
 from deepjuice.extraction.passes import run_pass
-from deepjuice.extraction.plan import Planner, fit_batch
 from deepjuice.extraction.progress import progress_bar
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader, check_is_store
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
 from deepjuice.memory import format_bytes, total_limit
-from deepjuice.reduction import METHODS, ProjectionPool, jl_width
+from deepjuice.reduction import METHODS, ProjectionPool
 from deepjuice.reduction.projection import DEFAULT_METHOD
 from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError
 
 log = logging.getLogger(__name__)
-
-PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def extract_features(
@@ -83,111 +76,62 @@ def extract_features(
         InputError: for an unreadable picture, a limit too small for one picture, or a map that holds NaN or infinity;
             nothing that looks finished is left. What was written is resumed if the same extraction is run again.
     """
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed {seed}: expected a whole number from 0 to 2^32 - 1.")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} of a feature store: expected one of {', '.join(map(repr, DTYPES))}.")
-    if method not in METHODS:
-        raise InputError(f"projection method {method!r}: expected one of {', '.join(map(repr, METHODS))}.")
+    _check_settings(seed, dtype, method)
     image_paths = list(image_paths)
     check_is_store(Path(out))
-    device = get_device(device)
-    model = model.to(device)
-    inputs = Inputs.of(get_data_loader(image_paths, preprocess, batch_size, num_workers))
-    inspection = inspect_maps(model, to_model(inputs.sample, model, device))
-    width = jl_width(len(image_paths), eps)
+    look = FirstLook.of(model, preprocess, image_paths, eps, precision, device, batch_size, num_workers)
     header = StoreHeader(
         model_uid=model_uid,
         weights_digest=weights_digest(model),
         preprocessing=preprocessing_text(preprocess),
         stimulus_digest=stimulus_digest,
         n_stimuli=len(image_paths),
-        reduction={"method": method, "width": width, "eps": eps, "seed": seed},
+        reduction={"method": method, "width": look.width, "eps": eps, "seed": seed},
         precision=precision,
         dtype=dtype,
-        maps=inspection.records,
+        maps=look.inspection.records,
         stage_version=versions.EXTRACT,
     )
-    records = header.distinct
     if _is_finished(out, header):
         log.info("%s: %s is up to date", model_uid, out)
         return FeatureStore(out)
-    for uid, reason in inspection.refused.items():
-        log.warning("%s: output %s is not a feature map and is left out: %s", model_uid, uid, reason)
-
-    limit = total_limit(memory_limit, device)
-    planner = Planner(model, inputs, device, precision=precision)
-    plan = fit_batch(partial(planner.projecting, records, width, method), min(batch_size, len(image_paths)), limit)
-    log.info(
-        "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s (limit %s)",
-        *(model_uid, len(records), len(inspection.records) - len(records), len(image_paths), width),
-        *(plan.batch_size, plan, format_bytes(limit)),
-    )
-    projections = ProjectionPool(width, method, seed, device)
-    ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in records}
+    n_at_once = _plan(look, header, memory_limit)
+    projections = ProjectionPool(look.width, method, seed, look.device)
+    ones = {record.uid: projections.ones(record.n_features).cpu().numpy() for record in header.distinct}
     with StoreWriter(out, header, ones) as writer:
         left = image_paths[writer.rows_done :]
         if writer.rows_done:
             log.info("%s: resuming at stimulus %d", model_uid, writer.rows_done)
         if left:
-            loader = get_data_loader(left, preprocess, plan.batch_size, num_workers)
-            rest = Inputs(loader, len(loader), len(left), plan.batch_size, inputs.sample)
-            _fill(writer, model, rest, projections, device, progress)
+            loader = get_data_loader(left, preprocess, n_at_once, num_workers)
+            rest = Inputs(loader, len(loader), len(left), n_at_once, look.inputs.sample)
+            _fill(writer, model, rest, projections, look.device, progress)
         writer.finish()
     return FeatureStore(out)
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Return a short SHA-256 (16 hex digits) of a model: weights, buffers, plain attributes, and code of its own.
-
-    Two networks of the same weights may compute different things: a slope, an eps, another forward.
-    """
-    sha = hashlib.sha256()
-    sources = {type(module): _code(type(module)) for module in model.modules()}
-    for name, module in model.named_modules():
-        plain = {key: value for key, value in vars(module).items() if isinstance(value, PLAIN) and key != "training"}
-        sha.update(f"{name} {type(module).__qualname__} {sorted(plain.items())} {sources[type(module)]}".encode())
-    for name, tensor in model.state_dict().items():
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:16]
+def _check_settings(seed: int, dtype: str, method: str) -> None:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed}: expected a whole number from 0 to 2^32 - 1.")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} of a feature store: expected one of {', '.join(map(repr, DTYPES))}.")
+    if method not in METHODS:
+        raise InputError(f"projection method {method!r}: expected one of {', '.join(map(repr, METHODS))}.")
 
 
-def preprocessing_text(preprocess: Preprocess) -> str:
-    """Describe a preprocessing by what it does: an object by its `repr`, a function by its source.
-
-    What cannot be known so (a closure, defaults, globals that are no modules, a Lambda among transforms) gets a text of
-    its own each time, so that no store of it is ever taken for the same.
-    """
-    if not isinstance(preprocess, FunctionType):
-        text = repr(preprocess)
-        return f"{text} {uuid4()}" if "Lambda(" in text else text
-    known = preprocess.__globals__
-    read = [known[name] for name in preprocess.__code__.co_names if name in known]
-    fixed = all(inspect.ismodule(value) or isinstance(value, type) or inspect.isbuiltin(value) for value in read)
-    source = _source(preprocess)
-    if source and fixed and not (preprocess.__closure__ or preprocess.__defaults__ or preprocess.__kwdefaults__):
-        return f"{preprocess.__module__}.{preprocess.__qualname__} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
-    return f"{preprocess.__qualname__} {uuid4()}"
-
-
-def _code(kind: type[nn.Module]) -> str:
-    """Return what a class of modules does: its source, and its forward as compiled, should another have its name."""
-    compiled = getattr(kind.forward, "__code__", None)
-    if compiled is None or kind.__module__.startswith("torch."):
-        return _source(kind)
-    constants = [value for value in compiled.co_consts if isinstance(value, PLAIN)]
-    return f"{_source(kind)} {compiled.co_code.hex()} {constants} {compiled.co_names}"
-
-
-def _source(code: type | FunctionType) -> str:
-    """Return the source of a class or function; nothing for torch's own, which its version stands for."""
-    if code.__module__.startswith("torch."):
-        return torch.__version__
-    try:
-        return inspect.getsource(code)
-    except (OSError, TypeError):  # typed at a prompt
-        return ""
+def _plan(look: FirstLook, header: StoreHeader, memory_limit: str | int | None) -> int:
+    """Return how many pictures go through at once, and log what is left out and what the pass will take."""
+    for uid, reason in look.inspection.refused.items():
+        log.warning("%s: output %s is not a feature map and is left out: %s", header.model_uid, uid, reason)
+    limit = total_limit(memory_limit, look.device)
+    plan = look.fit(header.reduction["method"], limit)
+    n_distinct = len(header.distinct)
+    log.info(
+        "%s: %d maps (+%d duplicates) of %d stimuli to %d columns; batches of %d; predicted peak %s (limit %s)",
+        *(header.model_uid, n_distinct, len(header.maps) - n_distinct, header.n_stimuli, look.width),
+        *(plan.batch_size, plan, format_bytes(limit)),
+    )
+    return plan.batch_size
 
 
 def _is_finished(out: str | Path, header: StoreHeader) -> bool:

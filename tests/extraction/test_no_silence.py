@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 
 from deepjuice.extraction import get_feature_maps
 from deepjuice.extraction.feature_maps import BatchedFeatureMaps
+from deepjuice.extraction.identity import preprocessing_text, weights_digest
 from deepjuice.extraction.inputs import Inputs
-from deepjuice.extraction.stage import preprocessing_text, weights_digest
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import get_data_loader
 from deepjuice.reduction import METHODS, make_projection

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from deepjuice.extraction import FeatureStore, extract_features, get_feature_maps
-from deepjuice.extraction.stage import preprocessing_text, weights_digest
+from deepjuice.extraction.identity import preprocessing_text, weights_digest
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import get_data_loader
 from deepjuice.reduction import METHODS, jl_width
