@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 import torch
 
-from deepjuice.reduction.scratch import Scratch, check_rows
+from deepjuice.reduction.scratch import RandomProjection, Scratch, check_rows
 from deepjuice.reduction.signed_sums import SignedSums
 from deepjuice.reduction.sparse import SparseProjection
 from juicyfruits.errors import InputError
 
-METHODS = {"signed_sums": SignedSums, "sparse": SparseProjection}
+METHODS: dict[str, type[RandomProjection]] = {"signed_sums": SignedSums, "sparse": SparseProjection}
 DEFAULT_METHOD = "signed_sums"
 
 
@@ -41,7 +41,7 @@ class Identity:
         return features.to(torch.float32, copy=True)
 
 
-Projection = SignedSums | SparseProjection | Identity
+Projection = RandomProjection | Identity
 
 
 def make_projection(

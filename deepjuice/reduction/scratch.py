@@ -1,4 +1,4 @@
-"""Working memory that projections share."""
+"""What random projections share: how they are made and called, and their working memory."""
 
 from __future__ import annotations
 
@@ -27,3 +27,38 @@ class Scratch:
         if self._memory.numel() < n_rows * n_columns:
             self._memory = torch.empty(n_rows * n_columns, device=self._memory.device)
         return self._memory[: n_rows * n_columns].view(n_rows, n_columns)
+
+
+class RandomProjection:
+    """A random matrix R (k, d), drawn once, that projects rows.
+
+    A method of projection says how: `_draw(seed)` makes what it keeps, `_project(features)` uses it.
+
+    Args:
+        n_features: width d of the maps to project.
+        width: k, smaller than d.
+        seed: with d and k it fixes every entry, on every machine.
+        device: where the projection runs.
+        scratch: working memory, which several projections can share.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        width: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        scratch: Scratch | None = None,
+    ):
+        self.n_features, self.width, self.device = n_features, width, torch.device(device)
+        self.scratch = scratch or Scratch(device)
+        self._draw(seed)
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
+        check_rows(features, self.n_features)
+        return self._project(features)
+
+    def dense(self) -> torch.Tensor:
+        """Return R itself, shape (k, d), float32: for checks on small sizes."""
+        return self(torch.eye(self.n_features, device=self.device)).T

@@ -7,12 +7,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from deepjuice.reduction.scratch import Scratch, check_rows
+from deepjuice.reduction.scratch import RandomProjection
 
 GATHER_BYTES = 2**28  # working memory of a projection on a GPU
 
 
-class SignedSums:
+class SignedSums(RandomProjection):
     """Balanced signed sums: every feature is added, with a random sign, to one of k sums of equally many features.
 
     The features are cut into blocks of k; block b is rotated by a random number r_b of places and added up:
@@ -20,35 +20,20 @@ class SignedSums:
     with probability 1/k, so that E |Rx|^2 = |x|^2 and Var |Rx|^2 <= 2 |x|^4 / k, the bound of a dense Gaussian matrix
     (a count sketch, Charikar, Chen & Farach-Colton 2004, doi:10.1016/S0304-3975(03)00400-6, with balanced sums).
 
-    Args:
-        n_features: width d of the maps to project.
-        width: k, smaller than d.
-        seed: with d and k it fixes every sign and rotation, on every machine.
-        device: where the projection runs.
-        scratch: working memory, which several projections can share.
+    Made, called and seeded as every `RandomProjection`.
 
     >>> projection = SignedSums(10_000, width=500, seed=0)
     >>> projection(torch.ones(3, 10_000)).shape
     torch.Size([3, 500])
     """
 
-    def __init__(
-        self,
-        n_features: int,
-        width: int,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        scratch: Scratch | None = None,
-    ):
-        self.n_features, self.width = n_features, width
-        self.scratch = scratch or Scratch(device)
-        rng = np.random.default_rng([seed, n_features, width, 1])
-        self._signs = torch.from_numpy(rng.integers(0, 2, n_features, dtype=np.int8)).to(device).float().mul_(2).sub_(1)
-        self._rotations = rng.integers(0, width, -(-n_features // width)).tolist()
+    def _draw(self, seed: int) -> None:
+        d, k = self.n_features, self.width
+        rng = np.random.default_rng([seed, d, k, 1])
+        self._signs = torch.from_numpy(rng.integers(0, 2, d, dtype=np.int8)).to(self.device).float().mul_(2).sub_(1)
+        self._rotations = rng.integers(0, k, -(-d // k)).tolist()
 
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
-        check_rows(features, self.n_features)
+    def _project(self, features: torch.Tensor) -> torch.Tensor:
         return self._add_blocks(features) if features.device.type == "cpu" else self._gather(features)
 
     def _add_blocks(self, features: torch.Tensor) -> torch.Tensor:
@@ -72,10 +57,10 @@ class SignedSums:
     @cached_property
     def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
         """For every place of every rotated block the feature that stands there, and its sign, 0 behind the last one."""
-        k, device = self.width, self._signs.device
-        rotations = torch.tensor(self._rotations, device=device)[:, None]
-        starts = k * torch.arange(len(rotations), device=device)[:, None]
-        source = ((torch.arange(k, device=device) - rotations) % k + starts).flatten()
+        k = self.width
+        rotations = torch.tensor(self._rotations, device=self.device)[:, None]
+        starts = k * torch.arange(len(rotations), device=self.device)[:, None]
+        source = ((torch.arange(k, device=self.device) - rotations) % k + starts).flatten()
         inside = source < self.n_features
         source = source.where(inside, 0)
         return source.int(), self._signs[source] * inside
@@ -92,7 +77,3 @@ class SignedSums:
     def n_bytes(self) -> int:
         """Bytes that the signs take."""
         return self._signs.numel() * self._signs.element_size()
-
-    def dense(self) -> torch.Tensor:
-        """Return R itself, shape (k, d), float32: for checks on small sizes."""
-        return self(torch.eye(self.n_features, device=self._signs.device)).T

@@ -8,21 +8,16 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
-from deepjuice.reduction.scratch import Scratch, check_rows
+from deepjuice.reduction.scratch import RandomProjection
 
 
-class SparseProjection:
+class SparseProjection(RandomProjection):
     """Very sparse random projection R of Li, Hastie & Church (2006), doi:10.1145/1150402.1150436.
 
     Each of the k x d entries is, independently, 0 with probability 1 - 1/s and +-sqrt(s / k) otherwise, s = sqrt(d),
     so that E |Rx|^2 = |x|^2. Only the positions of the non-zeros are stored: k sqrt(d) int32 values.
 
-    Args:
-        n_features: width d of the maps to project.
-        width: k, smaller than d.
-        seed: with d and k it fixes every entry, on every machine.
-        device: where the projection runs.
-        scratch: working memory, which several projections can share.
+    Made, called and seeded as every `RandomProjection`.
 
     >>> projection = SparseProjection(10_000, width=500, seed=0)
     >>> x = torch.ones(3, 10_000)
@@ -30,29 +25,19 @@ class SparseProjection:
     torch.Size([3, 500])
     """
 
-    def __init__(
-        self,
-        n_features: int,
-        width: int,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        scratch: Scratch | None = None,
-    ):
-        self.n_features, self.width = n_features, width
-        self.scratch = scratch or Scratch(device)
-        self.scale = math.sqrt(math.sqrt(n_features) / width)
-        columns, starts, positive = _draw_nonzeros(n_features, width, np.random.default_rng([seed, n_features, width]))
+    def _draw(self, seed: int) -> None:
+        d, k = self.n_features, self.width
+        self.scale = math.sqrt(math.sqrt(d) / k)
+        columns, starts, positive = _draw_nonzeros(d, k, np.random.default_rng([seed, d, k]))
         self._bags = [
             (
-                torch.from_numpy(columns[chosen]).to(device),
-                torch.from_numpy(np.concatenate([[0], np.cumsum(chosen)])[starts].astype(np.int32)).to(device),
+                torch.from_numpy(columns[chosen]).to(self.device),
+                torch.from_numpy(np.concatenate([[0], np.cumsum(chosen)])[starts].astype(np.int32)).to(self.device),
             )
             for chosen in (positive, ~positive)
         ]
 
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
-        check_rows(features, self.n_features)
+    def _project(self, features: torch.Tensor) -> torch.Tensor:
         # With the inputs side by side for every feature, each non-zero reads one short contiguous row.
         by_feature = self.scratch.take(self.n_features, len(features))
         by_feature.copy_(features.T)
@@ -71,10 +56,6 @@ class SparseProjection:
     def n_bytes(self) -> int:
         """Bytes that the positions take."""
         return sum(t.numel() * t.element_size() for bag in self._bags for t in bag)
-
-    def dense(self) -> torch.Tensor:
-        """Return R itself, shape (k, d), float32: for checks on small sizes."""
-        return self(torch.eye(self.n_features, device=self._bags[0][0].device)).T
 
 
 def _draw_nonzeros(n_features: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
