@@ -1,9 +1,19 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import KFold
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
 
-from deepjuice.splits import CVIndexer
+from deepjuice.splits import CVIndexer, as_splits, fold_labels
 from juicyfruits.errors import InputError
 
 
@@ -67,3 +77,108 @@ def test_impossible_splits_are_refused():
     for kfolds in (0, 1, 6):
         with pytest.raises(InputError, match=f"kfolds={kfolds} of 5 rows: expected 2 to 5"):
             CVIndexer(5).kfold_split(kfolds)
+
+
+def pairs_equal(ours, expected):
+    assert len(ours) == len(expected)
+    for (train, test), (train_, test_) in zip(ours, expected, strict=True):
+        assert train.dtype == test.dtype == np.int64
+        np.testing.assert_array_equal(train, train_)
+        np.testing.assert_array_equal(test, test_)
+
+
+GROUPS = np.repeat(list("abcdef"), 4)
+
+
+@pytest.mark.parametrize(
+    ("splitter", "groups"),
+    [
+        (KFold(4), None),
+        (KFold(3, shuffle=True, random_state=1), None),
+        (ShuffleSplit(3, test_size=0.2, random_state=0), None),
+        (LeaveOneOut(), None),
+        (PredefinedSplit(np.arange(24) % 3), None),
+        (TimeSeriesSplit(3), None),
+        (GroupKFold(3), GROUPS),
+        (LeaveOneGroupOut(), GROUPS),
+        (GroupShuffleSplit(2, random_state=0), GROUPS),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_splitters_split_as_in_scikit_learn(splitter, groups):
+    pairs_equal(as_splits(splitter, 24, groups), list(splitter.split(np.zeros((24, 1)), groups=groups)))
+
+
+def test_a_number_is_the_indexers_shuffled_folds_and_keeps_groups_together():
+    folds = CVIndexer(24, random_state=0).kfold_split(4)[0]
+    expected = [(split["train"], split["test"]) for split in folds.values()]
+    for k in (4, np.int64(4)):
+        pairs_equal(as_splits(k, 24), expected)
+    pairs_equal(as_splits(3, 24, GROUPS), list(GroupKFold(3).split(GROUPS, groups=GROUPS)))
+
+
+def test_all_that_the_indexer_gives_is_taken():
+    indexer = CVIndexer(23, iterations=2, random_state=3)
+    iterations = indexer.kfold_split(5)
+    expected = [(split["train"], split["test"]) for folds in iterations for split in folds.values()]
+    assert len(expected) == 10
+    pairs_equal(as_splits(indexer, 23), expected)
+    pairs_equal(as_splits(iterations, 23), expected)
+    pairs_equal(as_splits(iterations[1], 23), expected[5:])
+    pairs_equal(as_splits(iterations[1][2], 23), expected[7:8])
+    pairs_equal(as_splits(list(iterations[0].values()), 23), expected[:5])
+
+
+def test_pairs_may_be_generators_lists_tensors_and_masks():
+    expected = [([0, 1, 1], [2]), ([2, 3], [1, 0])]
+    pairs_equal(as_splits(expected, 4), expected)
+    pairs_equal(as_splits(((torch.tensor(a), np.int32(b)) for a, b in expected), 4), expected)
+    test = np.array([True, False, False, True])
+    pairs_equal(as_splits([(~test, test)], 4), [([1, 2], [0, 3])])
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+@pytest.mark.parametrize(
+    ("cv", "groups", "message"),
+    [
+        ([([0, 1], [1, 2])], None, "1 rows are on both sides"),
+        ([([0], [4])], None, "must be rows 0 to 3, but 4 to 4"),
+        ([([-1], [0])], None, "must be rows 0 to 3, but -1 to -1"),
+        ([([], [0])], None, "train of split 0 must be numbers of rows"),
+        ([([0], [1]), ([0], [])], None, "test of split 1 must be numbers of rows"),
+        ([([0.5], [1])], None, "float64"),
+        ([([True, False], [1])], None, "bool"),
+        ([([0], [1, 1])], None, "repeated in its test set"),
+        ([([0], [1], [2])], None, "holds a tuple"),
+        ([3], None, "holds a int"),
+        ([], None, "there is none"),
+        ("kfold", None, "'kfold' came"),
+        (None, None, "None came"),
+        (True, None, "True came"),
+        (2.0, None, "2.0 came"),
+        (1, None, "kfolds=1"),
+        (5, None, "kfolds=5"),
+        (KFold(5), None, "cannot split 4 rows"),
+        (LeaveOneGroupOut(), None, "give groups"),
+        (StratifiedKFold(2), None, "cannot split"),
+        (CVIndexer(5), None, "must be one of 4 rows, but it is of 5"),
+        (KFold(2), [1, 2, 1, 2], "'1', '2' are in train and test"),
+        ([([0], [2])], list("abab"), "'a' are in train and test"),
+        (GroupKFold(2), [1, 2], "one label for each of 4 rows"),
+        (3, list("aabb"), "choose other folds or groups"),
+    ],
+)
+def test_what_is_no_cross_validation_is_refused(cv, groups, message):
+    with pytest.raises(InputError, match=message):
+        as_splits(cv, 4, groups)
+
+
+def test_labels_name_the_fold_of_every_row():
+    splits = as_splits(CVIndexer(11, random_state=2).kfold_split(3), 11)
+    labels = fold_labels(splits, 11)
+    for fold, (_, test) in enumerate(splits):
+        assert sorted(test) == np.flatnonzero(labels == fold).tolist()
+    partial = [(splits[0][0][1:], splits[0][1]), *splits[1:]]
+    for wrong in (splits[:2], [*splits, splits[0]], partial, as_splits(TimeSeriesSplit(3), 11)):
+        with pytest.raises(InputError, match="test every row once"):
+            fold_labels(wrong, 11)
