@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from numpy.typing import ArrayLike as NumpyLike
@@ -103,14 +103,47 @@ def average_ranks(values: Tensor, dim: int = -1) -> Tensor:
     tensor([3.5000, 1.0000, 3.5000, 2.0000], dtype=torch.float64)
     """
     values = values.movedim(dim, -1)
-    ordered, order = values.sort(dim=-1)
+    order = _argsort(values)
+    ordered = values.gather(-1, order)
     n = values.shape[-1]
     position = torch.arange(n, device=values.device).expand(values.shape)
     changes = ordered[..., 1:] != ordered[..., :-1]
-    edge = torch.ones_like(changes[..., :1]) if n > 1 else torch.ones_like(ordered, dtype=torch.bool)
-    begins = torch.cat([edge, changes], dim=-1)
-    ends = torch.cat([changes, edge], dim=-1)
-    first = torch.where(begins, position, 0).cummax(dim=-1).values
-    last = torch.where(ends, position, n - 1).flip(-1).cummin(dim=-1).values.flip(-1)
-    shared = (first + last).to(working_dtype(values.device)) / 2 + 1
-    return torch.empty_like(shared).scatter_(-1, order, shared).movedim(-1, dim)
+    ranks = position.to(working_dtype(values.device)) + 1
+    if not changes.all():
+        edge = torch.ones_like(ordered[..., :1], dtype=torch.bool)
+        first = torch.where(torch.cat([edge, changes], dim=-1), position, 0).cummax(dim=-1).values
+        last = torch.where(torch.cat([changes, edge], dim=-1), position, n - 1).flip(-1).cummin(dim=-1).values.flip(-1)
+        ranks = (first + last).to(ranks.dtype) / 2 + 1
+    return torch.empty_like(ranks).scatter_(-1, order, ranks).movedim(-1, dim)
+
+
+def _argsort(values: Tensor) -> Tensor:
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16:  # NumPy has no bfloat16; it sorts much faster
+        return torch.from_numpy(values.numpy().argsort(axis=-1))
+    return values.argsort(dim=-1)
+
+
+def row_gram(column_blocks: Iterable[Tensor]) -> Tensor:
+    """Return X X' (n, n), exactly symmetric, of a matrix X (n, p) given as blocks of its columns: sum of B B'.
+
+    The blocks are one at a time in memory where they come from a generator. Each is multiplied in its own precision,
+    which should be `working_dtype`. Half of the products are saved on the CPU (NumPy calls BLAS's syrk for B B').
+
+    >>> X = torch.arange(6.0).reshape(2, 3)
+    >>> row_gram(X[:, columns] for columns in (slice(0, 2), slice(2, 3)))
+    tensor([[ 5., 14.],
+            [14., 50.]])
+    """
+    gram = None
+    for block in column_blocks:
+        product = _times_own_transpose(block)
+        gram = product if gram is None else gram.add_(product)
+    return gram
+
+
+def _times_own_transpose(block: Tensor) -> Tensor:
+    if block.device.type == "cpu":
+        array = block.numpy()
+        return torch.from_numpy(array @ array.T)
+    product = block @ block.T
+    return (product + product.T) / 2
