@@ -212,6 +212,7 @@ def test_streaming_goes_on_where_it_stopped(tmp_path):
     with pytest.raises(OSError, match="the disk is gone"):
         gather_statistics(Flaky(X, 35), Y, FOLDS, **rarely)
     assert not (tmp_path / "late").exists()
+    assert gather_statistics(X, Y, FOLDS, **rarely).n_rows == N and (tmp_path / "late").exists()
 
 
 @pytest.mark.parametrize(
