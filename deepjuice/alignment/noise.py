@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, row_gram, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, column_moments, is_constant, row_gram, working_dtype
 from juicyfruits.errors import InputError
 
 
@@ -69,13 +69,12 @@ def noise_from_residuals(
             f"Shrinkage must be from 0 to 1 and degrees of freedom 1 or more, but {shrinkage} and {degrees_of_freedom} "
             "came; leave either out to have it estimated."
         )
-    R = R.to(working_dtype(R.device))
-    R = R - R.mean(dim=0)
-    std = (R.square().sum(dim=0) / degrees_of_freedom).sqrt()
-    n_silent = int((std == 0).sum())
+    mean, std = column_moments(R)
+    n_silent = int(is_constant(std, mean, R.dtype).sum())
     if n_silent:
-        raise InputError(f"{n_silent} of {p} voxels have no noise in the residuals; leave them out, as all must vary.")
-    Z = R / std
+        raise InputError(f"{n_silent} of {p} voxels have no noise in the residuals, but all must vary; leave them out.")
+    std = std * (m / degrees_of_freedom) ** 0.5
+    Z = (R.to(std.dtype) - mean) / std
     shrinkage = _optimal_shrinkage(Z) if shrinkage is None else float(shrinkage)
     eigenvalues, directions = _principal_axes(Z)
     if shrinkage == 0 and len(eigenvalues) < p:

@@ -182,7 +182,7 @@ def _row_means(X: Tensor, weights: Tensor | None) -> Tensor:
     dtype = working_dtype(X.device)
     if weights is None:
         return X.mean(dim=1, dtype=dtype, keepdim=True)
-    first = X[:, :1].to(dtype)  # of a constant row only zeros are summed: its mean is exact
+    first = X[:, [weights.argmax()]].to(dtype)  # of a constant row only zeros are summed: its mean is exact
     share = (weights / weights.sum())[:, None]
     column_blocks = blocks(X.shape[1], dtype.itemsize * len(X))
     return first + sum((X[:, columns].to(dtype) - first) @ share[columns] for columns in column_blocks)

@@ -8,7 +8,7 @@ does not vary, or for the cosines, where it is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -75,7 +75,8 @@ def compare_pairs(a: Tensor, b: Tensor, method: str = "pearson") -> Tensor:
     >>> compare_pairs(pairs[:1], pairs, "spearman")
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
-    _check_method(method, COMPARISONS)
+    if method not in COMPARISONS:
+        raise InputError(f"The RDM comparison {method!r} is unknown; {near_names(method, COMPARISONS)}")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or len(a) not in (1, len(b)):
         raise InputError(
             f"Pairs must be (k, pairs) or (1, pairs) with (k, pairs), but {tuple(a.shape)} and {tuple(b.shape)} came; "
@@ -98,7 +99,9 @@ def comparison_vectors(pairs: Tensor, method: str = "pearson") -> Tensor:
     >>> comparison_vectors(torch.tensor([[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]]), "cosine")
     tensor([[0.5000, 0.0000, 0.0000, 0.5000, 0.5000, 0.5000]], dtype=torch.float64)
     """
-    _check_method(method, _VECTORS)
+    if method not in _VECTORS:
+        hint = near_names(method, _VECTORS)
+        raise InputError(f"The RDM comparison {method!r} is not an inner product of vectors; {hint}")
     return _VECTORS[method](pairs.to(working_dtype(pairs.device)))
 
 
@@ -127,11 +130,6 @@ def upper_triangle(rdm: ArrayLike) -> Tensor:
 def _pair_index(n: int, device: torch.device) -> Tensor:
     rows, columns = torch.triu_indices(n, n, offset=1, device=device)
     return rows * n + columns
-
-
-def _check_method(method: str, known: Iterable[str]) -> None:
-    if method not in known:
-        raise InputError(f"The RDM comparison {method!r} is unknown; {near_names(method, known)}")
 
 
 def _same_size(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike]) -> list[Tensor]:

@@ -49,8 +49,6 @@ def to_rsatoolbox(
 def _checked(descriptors: Mapping[str, Sequence] | None, n: int, kind: str, things: str) -> dict[str, list]:
     for name, values in (descriptors or {}).items():
         if isinstance(values, str) or len(values) != n:
-            came = repr(values) if isinstance(values, str) else f"{len(values)}"
-            raise InputError(
-                f"The {kind} descriptor {name!r} must have one value for each of {n} {things}, not {came}."
-            )
+            came = "a text came" if isinstance(values, str) else f"{len(values)} came"
+            raise InputError(f"The {kind} descriptor {name!r} must have a value for each of {n} {things}, but {came}.")
     return {name: list(values) for name, values in (descriptors or {}).items()}

@@ -26,6 +26,7 @@ from deepjuice.alignment.rdm import column_centred, within_range
 from juicyfruits.errors import InputError, near_names
 
 PROCRUSTES_KINDS = ("angular", "squared")
+MIN_QR_WIDTH = 4096
 
 
 def linear_cka(X: ArrayLike, Y: ArrayLike, unbiased: bool = False) -> float:
@@ -50,7 +51,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, unbiased: bool = False) -> float:
     X, Y = _two_representations(X, Y, min_rows=4 if unbiased else 2)
     if _is_flat(X) or _is_flat(Y):
         return math.nan
-    X, Y = (within_range(M)[0] for M in (X, Y))
     cross, own_x, own_y = _squared_products(X, Y)
     if unbiased:
         d, e = _row_squares(X), _row_squares(Y)
@@ -100,7 +100,7 @@ def _two_representations(X: ArrayLike, Y: ArrayLike, min_rows: int) -> tuple[Ten
     Y = as_matrix(Y, "Y", X.device, min_rows=min_rows)
     if len(X) != len(Y):
         raise InputError(f"X and Y must have one row a stimulus, but they have {len(X)} and {len(Y)}; align them.")
-    return X, Y
+    return within_range(X)[0], within_range(Y)[0]
 
 
 def _is_flat(X: Tensor) -> bool:
@@ -145,13 +145,12 @@ def _unit_factor(X: Tensor) -> Tensor:
 
     Not by the root of the Gram matrix, which would lose half of the digits.
     """
-    X, _ = within_range(X)
     n, p = X.shape
     if p <= n:
         factor = column_centred(X)
     else:
         rest = X.new_empty(0, n, dtype=working_dtype(X.device))
-        for block in _centred_blocks(X, width=max(2 * n, 4096)):
+        for block in _centred_blocks(X, width=max(2 * n, MIN_QR_WIDTH)):
             rest = torch.linalg.qr(torch.cat([rest, block.T]), mode="r").R
         factor = rest.T
     return factor / torch.linalg.vector_norm(factor)

@@ -1,4 +1,4 @@
-"""RDMs and their comparison against scipy, pairs in a loop, and rsatoolbox."""
+"""RDMs against scipy, pairs in a loop, and rsatoolbox."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,8 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from deepjuice.alignment import (
-    compare_rdm_to_many,
-    compare_rdms,
-    compute_rdm,
-    projected_pearson_rdm,
-    upper_triangle,
-)
 from deepjuice.alignment.linalg import blocks
+from deepjuice.alignment.rdm import compare_rdms, compute_rdm, projected_pearson_rdm
 from juicyfruits.errors import InputError
 from tests import oracles
 
@@ -23,7 +17,10 @@ METRICS = {
     "cosine": "cosine",
     "euclidean": "euclidean",
     "squared_euclidean": "sqeuclidean",
+    "concordance": lambda a, b: 1 - oracles.concordance(a, b),
 }
+WEIGHTED = [method for method in METRICS if method != "spearman"]
+SCALE_FREE = [method for method in METRICS if "euclidean" not in method]
 
 
 def features(n=12, p=40, offset=0.0, ties=False, dtype=np.float64, seed=0):
@@ -59,27 +56,6 @@ def test_equals_rsatoolbox(method):
     np.testing.assert_allclose(ours, theirs, atol=1e-9)  # its euclidean is squared and divided by the features
 
 
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
-def test_comparison_equals_scipy_and_rsatoolbox(method):
-    a, b = compute_rdm(features()), compute_rdm(features(seed=1, ties=True), "squared_euclidean")
-    pairs = [squareform(rdm.numpy(), checks=False) for rdm in (a, b)]
-    np.testing.assert_array_equal(upper_triangle(a), pairs[0])
-    expected = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[method](*pairs).statistic
-    assert compare_rdms(a, b, method) == pytest.approx(expected, abs=1e-12)
-    toolbox = pytest.importorskip("rsatoolbox")
-    theirs = toolbox.rdm.compare(*(toolbox.rdm.RDMs(p[None]) for p in pairs), {"pearson": "corr"}.get(method, method))
-    assert compare_rdms(a.float().numpy(), b, method) == pytest.approx(theirs.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
-def test_one_with_many_is_one_by_one(method):
-    rdms = [compute_rdm(features(seed=s, ties=True)) for s in range(4)]
-    together = compare_rdm_to_many(rdms[0], rdms, method).tolist()
-    assert together == pytest.approx([compare_rdms(rdms[0], other, method) for other in rdms], abs=1e-12)
-    assert together[0] == pytest.approx(1) and together[1] < 0.9
-    assert compare_rdm_to_many(rdms[0], torch.stack(rdms).numpy(), method).tolist() == together
-
-
 def test_norm_reaches_one():
     X = features()
     np.testing.assert_allclose(compute_rdm(X, norm=True), compute_rdm(X) / compute_rdm(X).max())
@@ -91,8 +67,41 @@ def test_norm_reaches_one():
 def test_a_stimulus_shown_twice_has_distance_zero(method):
     X = features(offset=100)
     rdm = compute_rdm(np.concatenate([X, X[:2]]), method)
-    assert rdm[0, 12] == pytest.approx(0, abs=1e-12) and rdm[1, 13] == pytest.approx(0, abs=1e-12)
-    assert rdm[0, 13] > 0
+    assert rdm[0, 12] == 0 and rdm[1, 13] == 0 and rdm[0, 13] > 0
+
+
+@pytest.mark.parametrize("method", METRICS)
+@pytest.mark.parametrize("shape", [(150, 2003), (64, 64), (40, 9)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_shown_twice(method, shape, dtype):
+    X = features(*shape, offset=1, dtype=dtype)
+    rdm = compute_rdm(np.concatenate([X, X]), method)
+    n = len(X)
+    assert (rdm[range(n), range(n, 2 * n)] == 0).all() and (rdm == 0).sum() == 4 * n
+    expected = squareform(pdist(X[:20].astype(np.float64), METRICS[method]))
+    np.testing.assert_allclose(rdm[:20, :20], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METRICS)
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-30, 1e30, 1e150, 1e300])
+def test_any_scale(method, scale):
+    X = features(offset=2)
+    rdm = compute_rdm(X * scale, method)
+    if method == "squared_euclidean" and not 1e-30 <= scale <= 1e30:
+        scale = {True: 1e-300, False: np.inf}[scale < 1]  # beyond the numbers there are: zero or infinity, not nonsense
+        assert (rdm[0, 1:] <= 1e-300).all() if scale < 1 else (rdm[0, 1:] > 1e300).all()
+        return
+    factor = {"euclidean": scale, "squared_euclidean": scale * scale}.get(method, 1)
+    np.testing.assert_allclose(rdm / factor, compute_rdm(X, method), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", SCALE_FREE)
+def test_rows_of_different_scales(method):
+    X = features()
+    factors = 10.0 ** np.linspace(-40, 35, 12)[:, None] if method != "concordance" else np.ones((12, 1))
+    X32 = (X * factors).astype(np.float32)
+    expected = squareform(pdist((X32 / factors).astype(np.float64), METRICS[method]))
+    np.testing.assert_allclose(compute_rdm(X32, method), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["euclidean", "squared_euclidean"])
@@ -103,7 +112,7 @@ def test_distances_far_from_the_origin(method):
     assert (rdm[range(6), range(12, 18)] == 0).all()
 
 
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
+@pytest.mark.parametrize("method", ["pearson", "spearman", "concordance"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_of_rounding_is_dead(method, dtype):
     X = features(dtype=dtype)
@@ -112,7 +121,7 @@ def test_a_row_of_rounding_is_dead(method, dtype):
     assert compute_rdm(X, method)[3].isnan().sum() == 11
 
 
-@pytest.mark.parametrize("method", ["pearson", "spearman", "cosine"])
+@pytest.mark.parametrize("method", SCALE_FREE)
 @pytest.mark.parametrize("dead", [0.0, 0.1])
 def test_a_dead_row_is_nan_and_stays_nan(method, dead):
     X = features(dtype=np.float32)
@@ -131,10 +140,50 @@ def test_a_dead_row_is_nan_and_stays_nan(method, dead):
     assert torch.equal(scaled.isnan(), undefined) and scaled[~undefined].max() == 1
 
 
-@pytest.mark.parametrize("flat", [0, 1])
-def test_a_constant_rdm_compares_with_nothing(flat):
-    rdms = [compute_rdm(features()), torch.full((12, 12), 0.1).fill_diagonal_(0)]
-    assert np.isnan(compare_rdms(rdms[flat], rdms[1 - flat]))
+def weighted_distance(method, w):
+    """The distance of two vectors, every moment with its weights."""
+    mean = lambda x: np.average(x, weights=w)  # noqa: E731
+    cov = lambda x, y: mean((x - mean(x)) * (y - mean(y)))  # noqa: E731
+    return {
+        "pearson": lambda x, y: 1 - cov(x, y) / np.sqrt(cov(x, x) * cov(y, y)),
+        "concordance": lambda x, y: 1 - 2 * cov(x, y) / (cov(x, x) + cov(y, y) + (mean(x) - mean(y)) ** 2),
+        "cosine": lambda x, y: 1 - (w * x * y).sum() / np.sqrt((w * x * x).sum() * (w * y * y).sum()),
+        "euclidean": lambda x, y: np.sqrt((w * (x - y) ** 2).sum()),
+        "squared_euclidean": lambda x, y: (w * (x - y) ** 2).sum(),
+    }[method]
+
+
+@pytest.mark.parametrize("method", WEIGHTED)
+@pytest.mark.parametrize("example", [{}, {"offset": 30}, {"p": 3}, {"dtype": np.float32}], ids=str)
+@pytest.mark.parametrize("block_bytes", [64 * 1024**2, 1000])
+def test_weighted_equals_the_loop(method, example, block_bytes, monkeypatch):
+    X = features(**example)
+    w = np.random.default_rng(3).uniform(0, 2, X.shape[1])
+    w[1] = 0
+    monkeypatch.setattr(blocks, "__defaults__", (block_bytes,))
+    expected = oracles.rdm_by_pairs(X.astype(np.float64), weighted_distance(method, w))
+    np.testing.assert_allclose(compute_rdm(X, method, weights=w), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", WEIGHTED)
+def test_weights_count_columns(method):
+    X = features(offset=1)
+    counts = np.arange(40) % 4
+    repeated = compute_rdm(np.repeat(X, counts, axis=1), method)
+    torch.testing.assert_close(compute_rdm(X, method, weights=counts), repeated, rtol=1e-11, atol=1e-11)
+    ones = compute_rdm(X.astype(np.float32), method, weights=torch.ones(40))
+    torch.testing.assert_close(ones, compute_rdm(X.astype(np.float32), method), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", ["pearson", "concordance", "cosine"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_dead_where_weights_look(method, dtype):
+    X, w = features(p=3000, dtype=dtype), np.random.default_rng(0).uniform(0, 1, 3000)
+    w[::7] = 0
+    X[3, w > 0] = 0 if method == "cosine" else 0.1
+    rdm = compute_rdm(X, method, weights=w)
+    assert rdm[3].isnan().sum() == 11 and rdm.isnan().sum() == 22
+    assert not compute_rdm(X, method).isnan().any()
 
 
 def test_projected_is_as_if_centred_before():
@@ -161,17 +210,13 @@ def test_projected_dead_row_is_nan(dtype, dead):
 
 
 def test_bad_input_is_named():
-    rdm = compute_rdm(features())
     with pytest.raises(InputError, match="did you mean 'pearson'"):
         compute_rdm(features(), "pearsonr")
-    with pytest.raises(InputError, match="did you mean 'spearman'"):
-        compare_rdms(rdm, rdm, "spearmanr")
-    with pytest.raises(InputError, match=r"\(12, 12\) and \(11, 11\)"):
-        compare_rdms(rdm, rdm[1:, 1:])
-    with pytest.raises(InputError, match="square"):
-        compare_rdms(rdm[1:], rdm)
-    with pytest.raises(InputError, match="none came"):
-        compare_rdm_to_many(rdm, [])
+    with pytest.raises(InputError, match="takes no column weights"):
+        compute_rdm(features(), "spearman", weights=np.ones(40))
+    for weights in (np.ones(39), -np.ones(40), np.zeros(40), np.ones((40, 2))):
+        with pytest.raises(InputError, match="Weights must be 40"):
+            compute_rdm(features(), weights=weights)
     with pytest.raises(InputError, match="X has 1 of 480"):
         compute_rdm(np.where(np.arange(480).reshape(12, 40) == 7, np.inf, features()))
     with pytest.raises(InputError, match="9 and 40 came"):
