@@ -246,7 +246,7 @@ def _checked_folds(stats: RidgeStatistics, folds: Sequence[int] | None, at_least
 
 
 def _checked_alpha(stats: RidgeStatistics, alpha: Tensor | Sequence[float] | float) -> Tensor:
-    alpha = torch.as_tensor(alpha, dtype=torch.float64).to(stats.gram)
+    alpha = torch.as_tensor(alpha, dtype=stats.gram.dtype, device=stats.device)
     if alpha.numel() == 0 or not bool((torch.isfinite(alpha) & (alpha > 0)).all()):
         raise InputError("Alphas must be positive numbers, one at least, but others came; see DEFAULT_ALPHAS.")
     return alpha

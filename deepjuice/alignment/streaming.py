@@ -92,7 +92,7 @@ class RidgeStatistics:
         self.y_squares = torch.zeros(n_folds, n_targets, **zeros)
         self.gram = torch.zeros(n_folds, n_features, n_features, **zeros)
         shape = (n_folds, n_targets, n_features)
-        self.cross = torch.zeros(shape, **zeros) if folder is None else _mapped_zeros(shape, folder)
+        self.cross = torch.zeros(shape, **zeros) if folder is None else _mapped_zeros(shape, folder, self.gram.dtype)
 
     @property
     def n_rows(self) -> int:
@@ -228,9 +228,10 @@ def _centred(values: Tensor, mean: Tensor, between: float) -> tuple[Tensor, Tens
     return torch.cat([values - own, between * step[None]]), step
 
 
-def _mapped_zeros(shape: tuple[int, ...], folder: str | Path) -> Tensor:
+def _mapped_zeros(shape: tuple[int, ...], folder: str | Path, dtype: torch.dtype) -> Tensor:
+    numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
     with tempfile.TemporaryFile(dir=folder) as file:  # the map outlives the file's name: nothing to clean up, ever
-        return torch.from_numpy(np.memmap(file, np.float64, "w+", shape=shape))
+        return torch.from_numpy(np.memmap(file, numpy_dtype, "w+", shape=shape))
 
 
 def gather_statistics(

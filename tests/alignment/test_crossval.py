@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deepjuice.alignment import TorchRidgeGCV, compute_score
+from deepjuice.alignment.banded import BandedRidge
 from deepjuice.alignment.crossval import cross_val_predict, cross_val_score
 from deepjuice.splits import CVIndexer
 from juicyfruits.errors import InputError
@@ -126,3 +127,17 @@ def test_what_cannot_be_done_is_refused():
         cross_val_score({}, Y)
     with pytest.raises(InputError, match=r"they have \{'a': 24, 'b': 23\}"):
         cross_val_score({"a": X, "b": X[1:]}, Y)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_features_stay_on_their_device():
+    X, Y = simulated(24, 10)
+    predicted = cross_val_predict(torch.tensor(X, device="cuda"), Y, 4)
+    assert predicted.is_cuda
+    torch.testing.assert_close(predicted.cpu(), cross_val_predict(X, Y, 4), rtol=1e-9, atol=1e-9)
+    scores = cross_val_score(
+        {"a": torch.tensor(X, device="cuda")}, Y, 4, encoder=BandedRidge(n_random=0, device="cuda")
+    )
+    expected = cross_val_score({"a": X}, Y, 4, encoder=BandedRidge(n_random=0))
+    torch.testing.assert_close(scores.cpu(), expected, rtol=1e-9, atol=1e-9)

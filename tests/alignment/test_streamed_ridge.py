@@ -207,3 +207,23 @@ def test_what_cannot_be_done_is_refused():
     huge = statistics(X * 1e200, Y, folds_of(24))
     with pytest.raises(InputError, match="squares that fit"):
         kfold_ridge(huge)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("mapped", [False, True], ids=["on the device", "in a file"])
+def test_cuda_equals_cpu(mapped, tmp_path):
+    X, Y = simulated(60, 9, dtype=np.float32)
+    folds = folds_of(60)
+    places = {"folder": tmp_path} if mapped else {}
+    stats = [statistics(X, Y, folds, device=device, **places) for device in ("cpu", "cuda")]
+    cpu, gpu = (kfold_ridge(s, ALPHAS, "pearsonr") for s in stats)
+    assert gpu.scores.is_cuda and gpu.alpha.tolist() == cpu.alpha.tolist()
+    torch.testing.assert_close(gpu.scores.cpu(), cpu.scores, rtol=1e-9, atol=1e-9)
+    cpu, gpu = (held_out_scores(s, chosen.alpha, 1) for s, chosen in zip(stats, (cpu, gpu), strict=True))
+    torch.testing.assert_close(gpu.cpu(), cpu, rtol=1e-9, atol=1e-9)
+    stats[1].save(tmp_path / "state")
+    again = RidgeStatistics.load(tmp_path / "state", device="cuda", **places)
+    for (_, *ours), (_, *theirs) in zip(*(streamed_coefficients(s, 3.0) for s in (again, stats[0])), strict=True):
+        for gpu, cpu in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(gpu.cpu(), cpu, rtol=1e-8, atol=1e-8)
