@@ -20,11 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (InputError, OSError) as error:
         print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def models(args: argparse.Namespace) -> None:
@@ -120,6 +119,18 @@ def report(args: argparse.Namespace) -> None:
     write_report(args.results, args.out, config)
 
 
+def verify(args: argparse.Namespace) -> int:
+    """Compare our numbers with those of other packages, on your own features and brain data."""
+    from deepjuice.extraction import FeatureStore
+    from deepjuice.verify import verify
+    from juicyfruits import Benchmark
+
+    store, benchmark = FeatureStore(args.features), Benchmark(args.benchmark)
+    found = verify(store, benchmark, args.layers, args.max_neuroids, args.seed, args.device)
+    print(found)
+    return 0 if found.ok else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="deepjuice", description="Which layer of which network predicts which region of visual cortex?"
@@ -163,6 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("results", help="results folder with the aggregated tables")
     command.add_argument("out", help="HTML file to write")
     command.add_argument("--config", default="null", help="the run's configuration, as JSON, to show in the report")
+
+    command = add(verify)
+    command.add_argument("features", help="feature store, .zarr")
+    command.add_argument("benchmark", help="folder of a prepared benchmark")
+    command.add_argument("--layers", nargs="+", metavar="UID", help="maps to verify (the first, middle and last)")
+    command.add_argument("--max-neuroids", type=int, default=200, help="neuroids to fit, drawn at random (200)")
+    command.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
+    command.add_argument("--device", default="cpu", help="of our side: cpu, cuda or cuda:N (cpu)")
     return parser
 
 
