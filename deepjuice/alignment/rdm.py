@@ -52,6 +52,9 @@ RDM_METHODS = (*WEIGHTED, "spearman", *WHITENED)
 ROUNDING = 16
 """Differences below this many eps of what they are the difference of are rounding, and count as zero."""
 
+_QUARTER = 4
+"""Blocks are a quarter of what they may be: the memory of one then serves the next, and is not fetched as new pages."""
+
 
 def compute_rdm(
     X: ArrayLike,
@@ -173,7 +176,7 @@ def within_range(X: Tensor) -> tuple[Tensor, float]:
 def _wide_blocks(X: Tensor, weights: Tensor | None, row_offset: Tensor | float = 0.0) -> Iterator[Tensor]:
     """Yield sqrt(w) (X - row offset) in working precision, block of columns by block."""
     dtype = working_dtype(X.device)
-    for columns in blocks(X.shape[1], dtype.itemsize * len(X)):
+    for columns in blocks(X.shape[1], _QUARTER * dtype.itemsize * len(X)):
         block = X[:, columns].to(dtype, copy=True).sub_(row_offset)
         yield block if weights is None else block.mul_(weights[columns].sqrt())
 
@@ -181,10 +184,11 @@ def _wide_blocks(X: Tensor, weights: Tensor | None, row_offset: Tensor | float =
 def _row_means(X: Tensor, weights: Tensor | None) -> Tensor:
     dtype = working_dtype(X.device)
     if weights is None:
-        return X.mean(dim=1, dtype=dtype, keepdim=True)
+        row_blocks = blocks(len(X), _QUARTER * dtype.itemsize * X.shape[1])
+        return torch.cat([X[rows].to(dtype).mean(dim=1, keepdim=True) for rows in row_blocks])
     first = X[:, [weights.argmax()]].to(dtype)  # of a constant row only zeros are summed: its mean is exact
     share = (weights / weights.sum())[:, None]
-    column_blocks = blocks(X.shape[1], dtype.itemsize * len(X))
+    column_blocks = blocks(X.shape[1], _QUARTER * dtype.itemsize * len(X))
     return first + sum((X[:, columns].to(dtype) - first) @ share[columns] for columns in column_blocks)
 
 
@@ -226,7 +230,7 @@ def column_centred(X: Tensor) -> Tensor:
 
 def _squared_distance(X: Tensor, weights: Tensor | None = None) -> Tensor:
     """|x|^2 + |y|^2 - 2 x'y of column-centred rows."""
-    column_blocks = blocks(X.shape[1], 2 * working_dtype(X.device).itemsize * len(X))
+    column_blocks = blocks(X.shape[1], _QUARTER * working_dtype(X.device).itemsize * len(X))
     roots = None if weights is None else weights.sqrt()
     centred = (column_centred(X[:, c]) if roots is None else column_centred(X[:, c]) * roots[c] for c in column_blocks)
     gram = row_gram(centred)
