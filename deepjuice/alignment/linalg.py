@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -9,6 +10,8 @@ from numpy.typing import ArrayLike as NumpyLike
 from torch import Tensor
 
 from juicyfruits.errors import InputError
+
+log = logging.getLogger(__name__)
 
 ArrayLike = Tensor | NumpyLike
 """A tensor, an array, or what NumPy makes one of."""
@@ -147,3 +150,33 @@ def _times_own_transpose(block: Tensor) -> Tensor:
         return torch.from_numpy(array @ array.T)
     product = block @ block.T
     return (product + product.T) / 2
+
+
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (n,), ascending, and eigenvectors (n, n) of a symmetric matrix, in its dtype on its device.
+
+    Solvers fail now and then on a GPU, or in float32. Where one does, or gives numbers that are not finite, the matrix
+    is decomposed again in float64, then on the CPU, each time with a warning in the log. Raises InputError where that
+    fails too.
+
+    >>> eigh(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))[0]
+    tensor([1., 2.])
+    """
+    device = matrix.device
+    tries = dict.fromkeys(
+        [(device, matrix.dtype), (device, working_dtype(device)), (torch.device("cpu"), torch.float64)]
+    )
+    for where, dtype in tries:
+        try:
+            found = torch.linalg.eigh(matrix.to(where, dtype))
+            reason = "numbers that are not finite"
+        except RuntimeError as error:  # LinAlgError, errors of the GPU's library, and what a device does not implement
+            found, reason = (), error
+        if found and all(torch.isfinite(part).all() for part in found):
+            values, vectors = (part.to(device, matrix.dtype) for part in found)
+            return values, vectors
+        log.warning("eigendecomposition of %d rows in %s on %s failed: %s", len(matrix), dtype, where, reason)
+    raise InputError(
+        f"A symmetric matrix of {len(matrix)} rows must have finite eigenvectors, but none were found, not even in "
+        "float64 on the CPU; see that the features are finite and of sensible size."
+    )

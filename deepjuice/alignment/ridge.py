@@ -6,158 +6,59 @@ With features standardised beforehand, Xs = (X - mean) / scale, and an unpenalis
 
 and leaving stimulus i out changes its residual to exactly (y_i - y_hat_i) / (1 - H_ii): each fold has its own mean and
 its own weights, only the scaling is shared (Allen 1974, Technometrics 16, 125-127; Golub, Heath & Wahba 1979,
-Technometrics 21, 215-223). Everything follows from one eigendecomposition, of Xs Xs' (dual, n <= p) or of Xs' Xs
-(primal, n > p), which knows nothing of the targets: it serves all subjects and regions that saw these stimuli.
+Technometrics 21, 215-223). Everything follows from `ridge_decompose`, which serves all subjects and regions that saw
+these stimuli.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.linalg import (
-    BLOCK_BYTES,
-    as_matrix,
-    blocks,
-    column_moments,
-    is_constant,
-    working_dtype,
+from deepjuice.alignment.linalg import BLOCK_BYTES, blocks
+from deepjuice.alignment.ridge_decomposition import (
+    RidgeDecomposition,
+    as_alphas,
+    as_targets,
+    centre,
+    project,
+    ridge_decompose,
+    standardise,
 )
+from deepjuice.alignment.ridge_screening import screened_choice, screens_in_float32
 from deepjuice.alignment.scores import columnwise_score
 from juicyfruits.errors import InputError
+
+__all__ = [
+    "DEFAULT_ALPHAS",
+    "AlphaSelection",
+    "RidgeDecomposition",
+    "choose_alphas",
+    "count_at_edges",
+    "loo_predictions",
+    "loo_scores",
+    "project",
+    "ridge_coefficients",
+    "ridge_decompose",
+    "ridge_weights",
+    "select_alphas",
+]
 
 DEFAULT_ALPHAS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 17))
 """Nineteen alphas from 0.1 to 1e8, two a decade, for z-scored features (eigenvalues up to n p)."""
 
-
-@dataclass(frozen=True)
-class RidgeDecomposition:
-    """The features of one layer, made ready for ridge regression on any targets; made by `ridge_decompose`.
-
-    n stimuli, p features, r = n - 1 (dual, with intercept), n (dual, without) or p (primal).
-    """
-
-    X: Tensor  # (n, p) as it came, not copied: do not change it in place afterwards
-    mean: Tensor  # (p,) subtracted from every column
-    inverse_scale: Tensor  # (p,) multiplied onto every column; 0 where a column is constant
-    eigenvalues: Tensor  # (r,) of Xs Xs' or Xs' Xs, ascending, not negative
-    basis: Tensor  # (n, r) dual: orthonormal eigenvectors U; primal: Xs V
-    rotation: Tensor | None  # primal: the eigenvectors V (p, p); dual: None
-    fit_intercept: bool
-
-    @property
-    def is_dual(self) -> bool:
-        """Whether the stimuli (n x n) rather than the features (p x p) were decomposed."""
-        return self.rotation is None
-
-    def to(self, device: torch.device) -> RidgeDecomposition:
-        """Return the decomposition with its tensors on `device`."""
-        moved = {name: v.to(device) for name, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+SQUARED_ERROR = "neg_mean_squared_error"
 
 
 class AlphaSelection(NamedTuple):
-    """What `select_alphas` found: the chosen `alpha` and its `score` (targets,), and all `scores` (alphas, targets)."""
+    """The chosen `alpha` and its `score` (targets,), and all `scores` (alphas, targets) where they were asked for."""
 
     alpha: Tensor
     score: Tensor
-    scores: Tensor
-
-
-def ridge_decompose(X: Tensor, *, scale: bool = True, fit_intercept: bool = True) -> RidgeDecomposition:
-    """Decompose features (n, p) once, on the device they are on, for every ridge regression that starts from them.
-
-    `scale` z-scores each column by its mean and population standard deviation (as scikit-learn's StandardScaler);
-    columns that are constant up to the rounding of their own precision become zero. Eigenvalues are good to about
-    1e-16 of the largest, so alphas far below that say nothing. Raises InputError for fewer than 3 stimuli, no
-    features, NaN or infinity, and values whose squares overflow.
-
-    >>> dec = ridge_decompose(torch.eye(4, 6))
-    >>> dec.is_dual, dec.basis.shape
-    (True, torch.Size([4, 3]))
-    """
-    X = as_matrix(X, "X", min_rows=3)
-    n, p = X.shape
-    mean, std = column_moments(X)
-    inverse_scale = (1.0 / std).masked_fill(is_constant(std, mean, X.dtype), 0.0) if scale else torch.ones_like(std)
-    if not (scale or fit_intercept):
-        mean = torch.zeros_like(mean)
-    partial = RidgeDecomposition(X, mean, inverse_scale, std, std, None, fit_intercept)
-    gram = _gram(partial, dual=n <= p)
-    if not (torch.isfinite(gram).all() and torch.isfinite(std).all()):
-        raise InputError("X must have squares that fit into float64, but its values are too large; divide X first.")
-    if n <= p:
-        eigenvalues, basis = _eigh_centred(gram) if fit_intercept else torch.linalg.eigh(gram)
-        rotation = None
-    else:
-        eigenvalues, rotation = torch.linalg.eigh(gram)
-        basis = torch.cat([_standardise(partial, X[rows]) @ rotation for rows in blocks(n, 8 * p)])
-    return replace(partial, eigenvalues=eigenvalues.clamp_(min=0), basis=basis, rotation=rotation)
-
-
-def _standardise(dec: RidgeDecomposition, X: Tensor, columns: slice = slice(None)) -> Tensor:
-    return (X[:, columns].to(dec.mean.dtype) - dec.mean[columns]) * dec.inverse_scale[columns]
-
-
-def _gram(dec: RidgeDecomposition, dual: bool) -> Tensor:
-    n, p = dec.X.shape
-    if dual:
-        return _cross_gram(dec, dec.X)
-    gram = dec.mean.new_zeros(p, p)
-    for rows in blocks(n, 8 * p):
-        block = _standardise(dec, dec.X[rows])
-        gram.addmm_(block.T, block)
-    return gram
-
-
-def _cross_gram(dec: RidgeDecomposition, X_new: Tensor) -> Tensor:
-    """Xs_new Xs' (m, n), summed over blocks of columns so that maps of millions of features need no wide copy."""
-    n, p = dec.X.shape
-    cross = dec.mean.new_zeros(len(X_new), n)
-    for columns in blocks(p, 8 * (n + len(X_new))):
-        known = _standardise(dec, dec.X, columns)
-        new = known if X_new is dec.X else _standardise(dec, X_new, columns)
-        cross.addmm_(new, known.T)
-    return cross
-
-
-def _eigh_centred(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (n - 1,) and eigenvectors (n, n - 1) of a centred Gram matrix within the space of centred vectors.
-
-    Its eigenvector 1/sqrt(n) belongs to the intercept and has eigenvalue 0, where rounding and duplicated stimuli mix
-    it with others. A Householder reflection that carries it to the first axis lets it be left out exactly.
-    """
-    n = len(gram)
-    v = gram.new_full((n, 1), n**-0.5)
-    v[0] += 1.0
-
-    def reflect(A: Tensor) -> Tensor:
-        return A - v @ (v.T @ A) * (2.0 / v.square().sum())
-
-    inner = reflect(reflect(gram).T)[1:, 1:]
-    eigenvalues, vectors = torch.linalg.eigh((inner + inner.T) / 2)
-    return eigenvalues, reflect(torch.cat([vectors.new_zeros(1, n - 1), vectors]))
-
-
-def project(dec: RidgeDecomposition, X_new: Tensor) -> Tensor:
-    """Express the features (m, p) of other stimuli in the decomposition's basis: (m, r), the same for all targets.
-
-    Dual: Xs_new Xs' U; primal: Xs_new V. Predictions are `y_mean + project(dec, X_new) @ weights`. Raises InputError
-    where the number of features differs.
-    """
-    X_new = as_matrix(X_new, "X", dec.X.device)
-    if X_new.shape[1] != dec.X.shape[1]:
-        raise InputError(
-            f"X must have the {dec.X.shape[1]} features that the model was fitted on, but it has {X_new.shape[1]}; "
-            "extract both with the same layer and projection."
-        )
-    if dec.is_dual:
-        return _cross_gram(dec, X_new) @ dec.basis
-    return torch.cat([_standardise(dec, X_new[rows]) @ dec.rotation for rows in blocks(len(X_new), 8 * X_new.shape[1])])
+    scores: Tensor | None = None
 
 
 def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -172,17 +73,23 @@ def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> 
     torch.Size([9, 2])
     """
     Y = as_targets(dec, Y)
-    alpha = _as_alpha(dec, alpha)
-    centred, y_mean = _centre(dec, Y)
-    return (dec.basis.T @ centred) / (dec.eigenvalues[:, None] + alpha), y_mean
+    alpha = as_alphas(dec, alpha)
+    centred, y_mean = centre(dec, Y)
+    return (dec.basis.T @ centred).div_(dec.eigenvalues[:, None] + alpha), y_mean
 
 
 def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn weights (r, t) into coefficients (p, t) on the features as they came, and intercepts (t,)."""
+    """Turn weights (r, t) into coefficients (p, t) on the features as they came, and intercepts (t,).
+
+    >>> dec = ridge_decompose(torch.eye(4, 6))
+    >>> coefficients, intercept = ridge_coefficients(dec, *ridge_weights(dec, torch.ones(4, 2), 1.0))
+    >>> coefficients.shape, intercept
+    (torch.Size([6, 2]), tensor([1., 1.], dtype=torch.float64))
+    """
     if dec.is_dual:
         dual = dec.basis @ weights
         parts = blocks(dec.X.shape[1], 8 * len(dec.X))
-        coefficients = torch.cat([_standardise(dec, dec.X, columns).T @ dual for columns in parts])
+        coefficients = torch.cat([standardise(dec, dec.X, columns).T @ dual for columns in parts])
     else:
         coefficients = dec.rotation @ weights
     coefficients *= dec.inverse_scale[:, None]
@@ -192,112 +99,159 @@ def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor)
 def loo_predictions(
     dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, *, block_bytes: int = BLOCK_BYTES
 ) -> Tensor:
-    """Predict every stimulus of Y (n, t) from a fit on all the others, at one alpha or one a target (t,).
+    """Predict every stimulus of Y (n, t) from a fit on all the others, at one alpha or one a target (t,): (n, t).
 
         y_i - (y_i - y_hat_i) / (1 - H_ii)
 
     Exact for the intercept of every fold; the scaling of X stays that of all stimuli.
+
+    >>> loo_predictions(ridge_decompose(torch.ones(4, 2)), torch.tensor([[1.0], [2.0], [3.0], [6.0]]), 1.0).T
+    tensor([[3.6667, 3.3333, 3.0000, 2.0000]], dtype=torch.float64)
     """
     Y = as_targets(dec, Y)
-    alpha = _as_alpha(dec, alpha).expand(Y.shape[1])
     predictions = dec.mean.new_empty(Y.shape)
-    for targets in _target_blocks(dec, Y, block_bytes):
-        centred, _ = _centre(dec, Y[:, targets])
-        shrink = dec.eigenvalues[:, None] + alpha[targets]
-        rotated = dec.basis.T @ centred
-        if dec.is_dual:
-            kept = alpha[targets] / shrink
-            residual = dec.basis @ rotated.mul_(kept)
-            residual /= dec.basis.square() @ kept
-        else:
-            residual = centred - dec.basis @ (rotated / shrink)
-            residual /= _own_share(dec) - dec.basis.square() @ shrink.reciprocal()
+    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
         predictions[:, targets] = Y[:, targets] - residual
     return predictions
+
+
+def loo_scores(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alpha: Tensor | float,
+    scoring: str = SQUARED_ERROR,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> Tensor:
+    """Score the leave-one-out predictions of Y (n, t) at one alpha or one a target (t,): (t,), float64.
+
+    >>> dec = ridge_decompose(torch.ones(4, 2))
+    >>> loo_scores(dec, torch.tensor([1.0, 2.0, 3.0, 6.0]), 1.0)
+    tensor([-6.2222], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    score = columnwise_score(scoring)
+    scores = dec.mean.new_empty(Y.shape[1])
+    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
+        scores[targets] = _score_residual(score, scoring, Y[:, targets], residual)
+    return scores
 
 
 def select_alphas(
     dec: RidgeDecomposition,
     Y: Tensor,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
-    scoring: str = "neg_mean_squared_error",
+    scoring: str = SQUARED_ERROR,
+    *,
+    per_target: bool = True,
+    keep_scores: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+) -> AlphaSelection:
+    """Choose as `choose_alphas` does, and score the choice; `keep_scores` also keeps the scores of all alphas.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> X = torch.randn(20, 3, generator=generator)
+    >>> select_alphas(ridge_decompose(X), X[:, :1], alphas=(0.1, 10.0)).alpha
+    tensor([0.1000], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    if not keep_scores:
+        alpha = choose_alphas(dec, Y, alphas, scoring, per_target=per_target, block_bytes=block_bytes)
+        return AlphaSelection(alpha, loo_scores(dec, Y, alpha, scoring, block_bytes=block_bytes))
+    grid = _as_grid(dec, alphas)
+    scores = _all_scores(dec, Y, grid, scoring, block_bytes)
+    best = _best(scores, per_target)
+    return AlphaSelection(grid[best], scores.gather(0, best[None])[0], scores)
+
+
+def choose_alphas(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    scoring: str = SQUARED_ERROR,
     *,
     per_target: bool = True,
     block_bytes: int = BLOCK_BYTES,
-) -> AlphaSelection:
-    """Choose the alpha of every target (n, t) by the score of its exact leave-one-out predictions.
+) -> Tensor:
+    """Return the alpha (t,) at which the exact leave-one-out predictions of each target of Y (n, t) score best.
 
     Ties go to the alpha named first. `per_target=False` chooses one alpha by the mean score over targets; targets
-    without a score (a constant has no correlation) have no say in it. Targets are worked through in blocks and alphas
-    in a loop, so that no (n, targets, alphas) array exists. Raises InputError for alphas that are not positive.
+    without a score (a constant has no correlation) have no say in it. Targets are worked through in blocks of about
+    `block_bytes` and alphas in a loop, so that no (n, targets, alphas) array exists. Squared errors with an alpha a
+    target are screened in float32 and decided in float64 (`ridge_screening`); all else is float64 throughout. Raises
+    InputError for alphas that are not positive and an unknown scoring.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> X = torch.randn(20, 3, generator=generator)
+    >>> choose_alphas(ridge_decompose(X), X[:, :1], alphas=(0.1, 10.0))
+    tensor([0.1000], dtype=torch.float64)
     """
     Y = as_targets(dec, Y)
+    grid = _as_grid(dec, alphas)
+    if scoring == SQUARED_ERROR and per_target and screens_in_float32(Y.device):
+        return grid[screened_choice(dec, Y, grid, block_bytes)]
+    return grid[_best(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
+
+
+def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
     if len(alphas) == 0:
         raise InputError("The alphas must be at least one positive number, but none came; see DEFAULT_ALPHAS.")
-    alphas = _as_alpha(dec, torch.as_tensor(alphas, dtype=torch.float64))
-    score = columnwise_score(scoring)
-    scores = dec.mean.new_empty(len(alphas), Y.shape[1])
-    operators = _loo_operators(dec)
-    for targets in _target_blocks(dec, Y, block_bytes):
-        block = Y[:, targets].to(dec.mean.dtype)
-        centred, _ = _centre(dec, block)
-        rotated = dec.basis.T @ centred
-        for k, alpha in enumerate(alphas):
-            residual = operators(alpha, rotated, centred)
-            if scoring == "neg_mean_squared_error":  # without the detour over predictions
-                scores[k, targets] = -residual.square_().mean(dim=0)
-            else:
-                scores[k, targets] = score(block, block - residual)
+    return as_alphas(dec, torch.as_tensor(alphas, dtype=dec.mean.dtype))
+
+
+def _best(scores: Tensor, per_target: bool) -> Tensor:
     comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
-    best = comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(Y.shape[1])
-    return AlphaSelection(alphas[best], scores.gather(0, best[None])[0], scores)
+    return comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(scores.shape[1])
 
 
-def _loo_operators(dec: RidgeDecomposition) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return a function of (alpha, basis' Yc, Yc) that gives the leave-one-out residuals (n, targets)."""
-    squared = dec.basis.square()
-
-    def dual(alpha: Tensor, rotated: Tensor, centred: Tensor) -> Tensor:
-        # I - H = U diag(alpha / (e + alpha)) U': no difference of nearly equal numbers, however small alpha is.
-        kept = alpha / (dec.eigenvalues + alpha)
-        return (dec.basis * kept / (squared @ kept)[:, None]) @ rotated
-
-    def primal(alpha: Tensor, rotated: Tensor, centred: Tensor) -> Tensor:
-        inverse = 1.0 / (dec.eigenvalues + alpha)
-        residual = torch.addmm(centred, dec.basis * inverse, rotated, alpha=-1)
-        return residual.div_((_own_share(dec) - squared @ inverse)[:, None])
-
-    return dual if dec.is_dual else primal
+def _score_residual(score: Callable[[Tensor, Tensor], Tensor], scoring: str, Y: Tensor, residual: Tensor) -> Tensor:
+    if scoring == SQUARED_ERROR:  # without the detour over predictions, which cancels where targets have an offset
+        return -residual.square_().mean(dim=0)
+    wide = Y.to(residual.dtype)
+    return score(wide, wide - residual)
 
 
-def _own_share(dec: RidgeDecomposition) -> float:
-    return 1.0 - 1.0 / len(dec.X) if dec.fit_intercept else 1.0
-
-
-def _centre(dec: RidgeDecomposition, Y: Tensor) -> tuple[Tensor, Tensor]:
-    Y = Y.to(dec.mean.dtype)
-    y_mean = Y.mean(dim=0) if dec.fit_intercept else torch.zeros_like(Y[0])
-    return Y - y_mean, y_mean
-
-
-def _target_blocks(dec: RidgeDecomposition, Y: Tensor, block_bytes: int):
+def _target_blocks(dec: RidgeDecomposition, Y: Tensor, block_bytes: int) -> Iterator[slice]:
     n, r = dec.basis.shape
     return blocks(Y.shape[1], 8 * (3 * n + 2 * r), block_bytes)
 
 
-def as_targets(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
-    """Check targets (n,) or (n, t) against a decomposition and return them as (n, t) on its device."""
-    Y = as_matrix(Y, "Y", dec.X.device)
-    if len(Y) != len(dec.X):
-        raise InputError(f"Y must have the {len(dec.X)} stimuli of X as rows, but it has {len(Y)}; align the two.")
-    return Y
+def _all_scores(dec: RidgeDecomposition, Y: Tensor, grid: Tensor, scoring: str, block_bytes: int) -> Tensor:
+    """Scores (alphas, targets) of all leave-one-out predictions, in float64."""
+    score = columnwise_score(scoring)
+    scores = dec.mean.new_empty(len(grid), Y.shape[1])
+    squared = dec.basis.square()
+    for targets in _target_blocks(dec, Y, block_bytes):
+        centred, _ = centre(dec, Y[:, targets])
+        rotated = dec.basis.T @ centred
+        for k, alpha in enumerate(grid):
+            residual = _residual(dec, squared, centred, rotated, alpha[None])
+            scores[k, targets] = _score_residual(score, scoring, Y[:, targets], residual)
+    return scores
 
 
-def _as_alpha(dec: RidgeDecomposition, alpha: Tensor | float) -> Tensor:
-    alpha = torch.as_tensor(alpha, dtype=working_dtype(dec.X.device), device=dec.X.device)
-    if not bool((torch.isfinite(alpha) & (alpha > 0)).all()):
-        raise InputError(f"Every alpha must be a positive number, but {alpha.min().item():g} came; drop it.")
-    return alpha
+def _loo_residuals(
+    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, block_bytes: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield targets and their leave-one-out residuals (n, targets), block by block."""
+    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
+    squared = dec.basis.square()
+    for targets in _target_blocks(dec, Y, block_bytes):
+        centred, _ = centre(dec, Y[:, targets])
+        yield targets, _residual(dec, squared, centred, dec.basis.T @ centred, alpha[targets])
+
+
+def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, rotated: Tensor, alpha: Tensor) -> Tensor:
+    """Leave-one-out residuals (n, t) of centred targets, given basis' centred (r, t), at alphas (t,) or one (1,)."""
+    values, each = alpha.unique(return_inverse=True)  # 1 - H_ii once an alpha, not once a target
+    inverse = 1.0 / (dec.eigenvalues[:, None] + values)
+    if dec.is_dual:
+        # I - H = U diag(alpha / (e + alpha)) U': no difference of nearly equal numbers, however small alpha is.
+        kept = values * inverse
+        residual = dec.basis @ (rotated * kept[:, each])
+        return residual.div_((squared @ kept)[:, each])
+    residual = torch.addmm(centred, dec.basis, rotated * inverse[:, each], alpha=-1)
+    return residual.div_((dec.own_share - squared @ inverse)[:, each])
 
 
 def count_at_edges(alpha: Tensor, alphas: Sequence[float] = DEFAULT_ALPHAS) -> tuple[int, int]:

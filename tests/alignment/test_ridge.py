@@ -45,7 +45,7 @@ def test_selection_is_by_the_loops_squared_error(shape, fit_intercept):
     X, Y = simulated(*shape)
     errors = mean_squared_errors(oracles.scaled(X), Y, fit_intercept)
     dec = ridge_decompose(torch.tensor(X), fit_intercept=fit_intercept)
-    chosen = select_alphas(dec, torch.tensor(Y), ALPHAS)
+    chosen = select_alphas(dec, torch.tensor(Y), ALPHAS, keep_scores=True)
     np.testing.assert_allclose(-chosen.scores, errors, rtol=1e-8)
     np.testing.assert_array_equal(chosen.alpha, ALPHAS[errors.argmin(axis=0)])
     np.testing.assert_allclose(-chosen.score, errors.min(axis=0), rtol=1e-8)
@@ -59,7 +59,7 @@ def test_selection_by_other_scores_is_the_loops(scoring):
     X, Y = simulated(20, 30)
     scaled = oracles.scaled(X)
     table = torch.stack([compute_score(Y, oracles.leave_one_out(scaled, Y, a), scoring) for a in ALPHAS])
-    chosen = select_alphas(ridge_decompose(torch.tensor(X)), torch.tensor(Y), ALPHAS, scoring)
+    chosen = select_alphas(ridge_decompose(torch.tensor(X)), torch.tensor(Y), ALPHAS, scoring, keep_scores=True)
     torch.testing.assert_close(chosen.scores, table, rtol=0, atol=1e-8)
     np.testing.assert_array_equal(chosen.alpha, ALPHAS[table.argmax(dim=0)])
 
@@ -69,7 +69,10 @@ def test_selection_by_other_scores_is_the_loops(scoring):
 def test_block_size_changes_nothing(shape, bytes_a_block):
     X, Y = simulated(*shape, n_targets=23)
     dec = ridge_decompose(torch.tensor(X))
-    whole, parts = (select_alphas(dec, torch.tensor(Y), ALPHAS, **kw) for kw in ({}, {"block_bytes": bytes_a_block}))
+    whole, parts = (
+        select_alphas(dec, torch.tensor(Y), ALPHAS, keep_scores=True, **kw)
+        for kw in ({}, {"block_bytes": bytes_a_block})
+    )
     assert torch.equal(whole.alpha, parts.alpha)
     torch.testing.assert_close(whole.scores, parts.scores, rtol=1e-12, atol=0)
     whole, parts = (
