@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.linalg import ArrayLike, as_matrix
+from deepjuice.alignment.spectrum import effective_dimensionality
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError
 
@@ -88,7 +89,7 @@ class TorchPCA:
         self.components_ = _with_fixed_signs(V[:k])
         self.explained_variance_ = variance[:k]
         self.explained_variance_ratio_ = variance[:k] / total
-        self.effective_dimensionality_ = (total.square() / variance.square().sum()).item()
+        self.effective_dimensionality_ = effective_dimensionality(variance)
 
     def _matrix(self, X: ArrayLike, min_rows: int = 1) -> Tensor:
         X = as_matrix(X, "X", self.device, min_rows)
