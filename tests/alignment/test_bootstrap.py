@@ -179,8 +179,8 @@ def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
 @pytest.mark.parametrize("each_its_own", [False, True])
-@pytest.mark.parametrize(("keep_bytes", "atol"), [(0, 1e-10), (bootstrap.KEEP_BYTES, 1e-6)])
-def test_geometry_equals_comparisons_of_shuffled_rdms(comparison, each_its_own, keep_bytes, atol):
+@pytest.mark.parametrize("keep_bytes", [0, bootstrap.KEEP_BYTES])
+def test_geometry_equals_comparisons_of_shuffled_rdms(comparison, each_its_own, keep_bytes):
     rdms = symmetric(4, 9)
     brain, models = rdms[1:], rdms[:3] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(9)
@@ -191,7 +191,7 @@ def test_geometry_equals_comparisons_of_shuffled_rdms(comparison, each_its_own, 
             over_pairs(COMPARISONS[comparison], a, b[order][:, order], np.arange(9))
             for a, b in zip(models, brain, strict=True)
         ]
-        np.testing.assert_allclose(row, expected, atol=atol)
+        np.testing.assert_allclose(row, expected, atol=3e-7)  # products in float32
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
@@ -221,7 +221,7 @@ def test_rdms_without_an_answer_are_nan_and_leave_the_others_alone(comparison, k
     for ours, expected in list(zip(whole_geometry(plan, rdms, comparison, keep_bytes), before, strict=True))[::2]:
         assert ours[:, 0].isnan().all()
         assert ours[:, 1].isnan().all() == constant
-        np.testing.assert_allclose(ours[:, 2], expected[:, 2], atol=1e-12)
+        np.testing.assert_allclose(ours[:, 2], expected[:, 2], atol=1e-6)
     rdms = symmetric(4, 10)
     rdms[0, 0, 1] = rdms[0, 1, 0] = np.inf  # the model's
     assert all(ours.isnan().all() for ours in whole_geometry(plan, rdms, comparison, keep_bytes)[::2])
@@ -244,7 +244,7 @@ def test_only_the_pairs_above_the_diagonal_are_read():
     expected = whole_geometry(plan, rdms, "pearson")[::2]
     spoiled = rdms + np.tril(np.random.default_rng(0).random((10, 10)))
     for ours, before in zip(whole_geometry(plan, spoiled, "pearson")[::2], expected, strict=True):
-        np.testing.assert_allclose(ours, before, atol=1e-12)
+        np.testing.assert_allclose(ours, before, atol=1e-6)
 
 
 def test_bad_input_is_told():
@@ -302,4 +302,4 @@ def test_the_gpu_gives_the_same_numbers():
         cpu = whole_geometry(on_cpu, torch.tensor(rdms), name, keep_bytes=0)
         gpu = whole_geometry(on_gpu, torch.tensor(rdms, device="cuda"), name, keep_bytes=0)
         for ours, theirs in zip(cpu, gpu, strict=True):
-            np.testing.assert_allclose(ours, theirs.cpu(), atol=1e-10)
+            np.testing.assert_allclose(ours, theirs.cpu(), atol=1e-6)
