@@ -146,6 +146,7 @@ def test_pairs_may_be_generators_lists_tensors_and_masks():
         ([([-1], [0])], None, "must be rows 0 to 3, but -1 to -1"),
         ([([], [0])], None, "train of split 0 must be numbers of rows"),
         ([([0], [1]), ([0], [])], None, "test of split 1 must be numbers of rows"),
+        ([([0], np.array([], dtype=int))], None, "test of split 0 must be numbers of rows"),
         ([([0.5], [1])], None, "float64"),
         ([([True, False], [1])], None, "bool"),
         ([([0], [1, 1])], None, "repeated in its test set"),

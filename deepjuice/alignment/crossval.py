@@ -51,7 +51,7 @@ def cross_val_predict(
     >>> cross_val_predict(X, X[:, :2], cv=4).shape
     torch.Size([20, 2])
     """
-    X, Y = _checked(X, Y)
+    X, Y = _checked(X, Y, encoder)
     splits = as_splits(cv, len(Y), groups)
     times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(Y))
     if not times.all():
@@ -85,7 +85,7 @@ def cross_val_score(
     True
     """
     columnwise_score(scoring)
-    X, Y = _checked(X, Y)
+    X, Y = _checked(X, Y, encoder)
     splits = as_splits(cv, len(Y), groups)
     return torch.stack([compute_score(Y[test], y, scoring) for test, y in _held_out(X, Y, splits, encoder)])
 
@@ -102,10 +102,12 @@ def _take(X: Tensor | dict[str, Tensor], rows: Tensor) -> Any:
     return {name: space[rows] for name, space in X.items()} if isinstance(X, dict) else X[rows]
 
 
-def _checked(X: Features, Y: ArrayLike) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+def _checked(X: Features, Y: ArrayLike, encoder: Encoder | None) -> tuple[Tensor | dict[str, Tensor], Tensor]:
     """Features on the device of their first space, and targets there in the number of dimensions they came in."""
     if isinstance(X, Mapping):
         X, first = as_spaces(X)
+        if encoder is None:
+            raise InputError("Named feature spaces need an encoder for them, but there is none; give a BandedRidge.")
     else:
         X = first = as_matrix(X, "X")
     one_target = torch.as_tensor(Y).ndim == 1
@@ -120,8 +122,9 @@ def as_spaces(spaces: Mapping[str, ArrayLike], device: torch.device | None = Non
 
     `device=None` is that of the first. Raises InputError for no space at all and for unequal numbers of rows.
     """
-    if not spaces:
-        raise InputError("At least one feature space is needed, but none came; give {name: features}.")
+    if not isinstance(spaces, Mapping) or not spaces:
+        came = "none" if isinstance(spaces, Mapping) else f"a {type(spaces).__name__}"
+        raise InputError(f"Feature spaces must be {{name: features}}, one at least, but {came} came; name them.")
     checked: dict[str, Tensor] = {}
     for name, X in spaces.items():
         checked[name] = as_matrix(X, f"The feature space {name!r}", device)

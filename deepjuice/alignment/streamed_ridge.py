@@ -63,7 +63,7 @@ def kfold_ridge(
             for k, alpha in enumerate(alphas):
                 scores[k, targets] += score(moments(alpha)) / len(folds)
     comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
-    best = comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(stats.n_targets)
+    best = comparable.argmax(dim=0).expand(stats.n_targets)  # the first alpha for a target without any score
     return AlphaSelection(alphas[best], scores.gather(0, best[None])[0], scores)
 
 

@@ -127,6 +127,10 @@ def test_what_cannot_be_done_is_refused():
         cross_val_score({}, Y)
     with pytest.raises(InputError, match=r"they have \{'a': 24, 'b': 23\}"):
         cross_val_score({"a": X, "b": X[1:]}, Y)
+    with pytest.raises(InputError, match="give a BandedRidge"):
+        cross_val_score({"a": X}, Y)
+    with pytest.raises(InputError, match="but a ndarray came"):
+        BandedRidge().fit(X, Y)
 
 
 @pytest.mark.cuda

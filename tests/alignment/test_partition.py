@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from deepjuice.alignment import TorchRidgeGCV, compute_score
 from deepjuice.alignment.banded import BandedRidge
+from deepjuice.alignment.crossval import cross_val_score
 from deepjuice.alignment.partition import split_explained_variance, variance_partition
 from juicyfruits.errors import InputError
 from tests.alignment.simulation import ALPHAS
@@ -73,6 +74,9 @@ def test_all_subsets_see_the_same_splits():
     r2, _ = variance_partition({"a": spaces["a"], "again": spaces["a"]}, Y[:, 0], ShuffleSplit(3))
     torch.testing.assert_close(r2["a",], r2["again",], rtol=0, atol=0)
     assert r2["a",].ndim == 0
+    groups = np.arange(60) // 2
+    grouped, _ = variance_partition({"a": spaces["a"]}, Y, 4, groups)
+    torch.testing.assert_close(grouped["a",], cross_val_score(spaces["a"], Y, 4, groups, scoring="r2").mean(dim=0))
 
 
 def test_split_scores_are_himalayas_and_sum_to_the_whole():

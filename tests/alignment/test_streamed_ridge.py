@@ -110,6 +110,16 @@ def test_features_that_are_rounding_noise_are_constant():
     torch.testing.assert_close(with_noise, kfold_ridge(statistics(X, Y, folds), ALPHAS).scores, rtol=1e-12, atol=0)
 
 
+def test_targets_that_are_rounding_noise_are_constant():
+    X, Y = simulated(60, 5)
+    folds = folds_of(60)
+    Y = Y.astype(np.float32)
+    Y[folds == 1, 2] = 3.0 + np.float32(3e-7) * (np.arange((folds == 1).sum()) % 2)
+    chosen = kfold_ridge(statistics(X, Y, folds), ALPHAS, "pearsonr")
+    assert chosen.score.isnan().tolist() == [False, False, True, False, False, False, False]
+    assert chosen.alpha[2] == ALPHAS[0]
+
+
 def test_targets_without_a_score_have_no_say():
     X, Y, folds = awkward()
     Y = Y[:, [2, 5, 6, 0, 1]]
