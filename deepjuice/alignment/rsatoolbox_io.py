@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from deepjuice.alignment.linalg import ArrayLike
 from deepjuice.alignment.rdm_compare import upper_triangle
 from juicyfruits.errors import InputError
@@ -37,7 +39,7 @@ def to_rsatoolbox(
         raise InputError("RDMs for rsatoolbox need it installed, but it is not; pip install rsatoolbox.") from error
     pairs = upper_triangle(rdms).cpu().numpy()
     pairs = pairs[None] if pairs.ndim == 1 else pairs
-    n_rdms, n = len(pairs), round((1 + (1 + 8 * pairs.shape[1]) ** 0.5) / 2)
+    n_rdms, n = len(pairs), torch.as_tensor(rdms).shape[-1]
     return RDMs(
         pairs,
         dissimilarity_measure=measure,
