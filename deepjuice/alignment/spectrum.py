@@ -12,6 +12,7 @@ from deepjuice.alignment.linalg import (
     as_matrix,
     blocks,
     column_moments,
+    eigh,
     is_constant,
     row_gram,
     working_dtype,
@@ -44,7 +45,7 @@ def eigenspectrum(X: ArrayLike) -> Tensor:
     X = as_matrix(X, "X", min_rows=2)
     n, p = X.shape
     gram = row_gram(_centred_columns(X) if n < p else _centred_rows(X))
-    variances = torch.linalg.eigvalsh(gram).flip(0)[: min(n - 1, p)] / (n - 1)
+    variances = eigh(gram)[0].flip(0)[: min(n - 1, p)] / (n - 1)
     rounding = max(n, p) * torch.finfo(variances.dtype).eps * variances[0]
     return variances.masked_fill(variances <= rounding, 0.0)
 
