@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from deepjuice.lazy import lazy_names
 from deepjuice.versions import __version__
 
 _HOMES = {
@@ -43,18 +44,14 @@ _HOMES = {
     "deepjuice.tensors": ["apply_tensor_op", "convert_to_tensor"],
     "tqdm.auto": ["tqdm"],
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ALIASES = {"np": "numpy", "pd": "pandas", "torch": "torch"}  # what notebooks expect from the star import
+_find, _names = lazy_names(__name__, _HOMES)
 
-__all__ = ["__version__", *_ALIASES, *_HOME_OF]
+__all__ = ["__version__", *_ALIASES, *_names]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ALIASES:
-        return import_module(_ALIASES[name])
-    if name in _HOME_OF:
-        return getattr(import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module 'deepjuice' has no attribute {name!r}")
+    return import_module(_ALIASES[name]) if name in _ALIASES else _find(name)
 
 
 def __dir__() -> list[str]:

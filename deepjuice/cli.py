@@ -97,6 +97,9 @@ def score(args: argparse.Namespace) -> None:
         alphas=tuple(args.alphas or DEFAULT_ALPHAS),
         rois=tuple(args.rois) if args.rois else None,
         rdm_comparison=args.rdm_comparison,
+        n_bootstraps=args.n_bootstraps,
+        n_permutations=args.n_permutations,
+        seed=args.seed,
     )
     write_scores(score_model(FeatureStore(args.features), Benchmark(args.benchmark), settings, args.device), args.out)
 
@@ -163,7 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--metrics", nargs="+", help="of eReg, cRSA, eRSA (all)")
     command.add_argument("--alphas", nargs="+", type=float, help="grid of ridge penalties (0.1 to 1e8, two a decade)")
     command.add_argument("--rois", nargs="+", help="regions to score (all)")
-    command.add_argument("--rdm-comparison", default="pearson", help="pearson or spearman (pearson)")
+    comparisons = "pearson, spearman, cosine or concordance (pearson)"
+    command.add_argument("--rdm-comparison", default="pearson", help=comparisons)
+    command.add_argument("--n-bootstraps", type=int, default=1000, help="resamples behind intervals, 0: none (1000)")
+    command.add_argument("--n-permutations", type=int, default=1000, help="shuffles behind p-values, 0: none (1000)")
+    command.add_argument("--seed", type=int, default=0, help="of resamples and shuffles (0)")
     _add_device(command)
 
     command = add(aggregate)

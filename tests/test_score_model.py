@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
+from scipy.stats import t as scipy_t
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from deepjuice import ScoreSettings, extract_features, score_model
+from deepjuice.alignment import ResamplingPlan
 from deepjuice.cli import main
 from deepjuice.results import read_scores, write_scores
 from juicyfruits import Benchmark, write_benchmark
@@ -141,12 +144,93 @@ def test_ceilings_and_normalised_scores(benchmark, scores):
             np.testing.assert_allclose(
                 scores["score_normalized"].sel(cell), scores["score"].sel(cell) / mean, rtol=1e-5
             )
-    assert scores["ceiling"].sel(metric=["cRSA", "eRSA"]).isnull().all()
+    Y = np.nanmean(benchmark.responses, axis=2).T
+    for split, rows in ROWS.items():
+        a, b = (pearson_rdm(Y[rows][:, members(benchmark, "IT", subject)]) for subject in "ab")
+        zscored = [(rdm - rdm.mean()) / rdm.std() for rdm in (a, b)]
+        lower, upper = np.corrcoef(a, b)[0, 1], np.corrcoef(a, sum(zscored))[0, 1]
+        cell = {"metric": "cRSA", "region": "IT", "subject": "a", "split": split}
+        assert scores["ceiling_low"].sel(cell).item() == pytest.approx(lower, abs=1e-6)
+        assert scores["ceiling"].sel(cell).item() == pytest.approx(upper, abs=1e-6)
+        ersa = scores["ceiling"].sel(cell | {"metric": "eRSA"}).item()
+        assert np.isnan(ersa) if split == "all" else ersa == pytest.approx(upper, abs=1e-6)
+    assert scores["ceiling"].sel(metric="cRSA", region="only_a").isnull().all()  # of a single subject nothing is known
 
 
-def test_cells_that_nobody_measured_are_empty_and_confidence_intervals_wait(scores):
-    assert scores["score"].sel(region="only_a", subject="b").isnull().all()
-    assert scores["ci_low"].isnull().all() and scores["ci_high"].isnull().all()
+def test_cells_that_nobody_measured_are_empty(scores):
+    for name in ("score", "ci_low", "ci_high", "p_value", "p_max"):
+        assert scores[name].sel(region="only_a", subject="b").isnull().all()
+    assert scores["best_resamples"].sel(region="only_a", best_of="b").isnull().all()
+
+
+def resampled(counts):
+    """The rows of every resample, one after another."""
+    return [np.repeat(np.arange(len(count)), count) for count in counts]
+
+
+def test_intervals_p_values_and_the_nested_best_layer_equal_loops_over_the_same_resamples(benchmark, store, fits):
+    """eReg of two cells and their mean over subjects, from scikit-learn's predictions, resample by resample."""
+    settings = ScoreSettings(("eReg",), ALPHAS, ("IT",), n_bootstraps=40, n_permutations=30, seed=3)
+    table = score_model(store, benchmark, settings, "cpu", progress=False)
+    Y, found = fits
+    cells = {subject: members(benchmark, "IT", subject) for subject in "ab"}
+    drawn, shuffles = {}, None
+    for stream, split in enumerate(("train", "test")):
+        plan = ResamplingPlan.draw(N // 2, 2, 40, 30 * stream, seed=3, stream=stream)
+        drawn[split], shuffles = resampled(plan.counts.numpy()), plan.permutations.numpy()
+
+    def score(split, layer, rows, columns, order=slice(None)):
+        y, p = Y[ROWS[split]][rows][:, columns], found[layer][1][split][order][rows][:, columns]
+        return np.mean([np.corrcoef(y[:, v], p[:, v])[0, 1] for v in range(y.shape[1])])
+
+    widening = scipy_t.ppf(0.975, N // 2 - 1) / norm.ppf(0.975)
+    every = {}
+    for split in ("train", "test"):
+        for layer in found:
+            values = np.array([[score(split, layer, rows, c) for c in cells.values()] for rows in drawn[split]])
+            values = np.column_stack([values, values.mean(axis=1)])
+            every[split, layer] = values
+            mean, ends = values.mean(axis=0), np.quantile(values, (0.025, 0.975), axis=0)
+            ends = mean + (ends - mean) * widening
+            cell = table.sel(metric="eReg", layer=layer, region="IT", split=split)
+            np.testing.assert_allclose([cell.ci_low, cell.ci_high], ends[:, :2], atol=2e-5)
+            np.testing.assert_allclose([cell.mean_ci_low, cell.mean_ci_high], ends[:, 2], atol=2e-5)
+    whole, layers = np.arange(N // 2), list(found)
+    null = {
+        (la, s): np.array([score("test", la, whole, c, o) for o in shuffles]) for la in found for s, c in cells.items()
+    }
+    for subject, columns in cells.items():
+        highest = np.max([null[layer, subject] for layer in found], axis=0)
+        for layer in found:
+            observed = score("test", layer, whole, columns)
+            cell = table.sel(metric="eReg", layer=layer, region="IT", subject=subject, split="test")
+            assert cell.p_value.item() == pytest.approx((1 + (null[layer, subject] >= observed).sum()) / 31)
+            assert cell.p_max.item() == pytest.approx((1 + (highest >= observed).sum()) / 31)
+    best = np.argmax([every["train", layer] for layer in layers], axis=0)
+    nested = np.take_along_axis(np.array([every["test", layer] for layer in layers]), best[None], axis=0)[0]
+    np.testing.assert_allclose(table["best_resamples"].sel(metric="eReg", region="IT"), nested.T, atol=2e-5)
+    assert list(table["best_of"].values) == ["a", "b", "mean"] and not table["subjects_resampled"].any()
+    assert table["p_value"].sel(split="train").isnull().all()
+
+
+def test_without_resamples_scores_are_the_same_and_intervals_empty(benchmark, store, scores):
+    settings = ScoreSettings(alphas=ALPHAS, n_bootstraps=0, n_permutations=0)
+    table = score_model(store, benchmark, settings, "cpu", progress=False)
+    xr.testing.assert_equal(table["score"], scores["score"])
+    for name in ("ci_low", "mean_ci_low", "p_value", "p_max", "best_ci_high"):
+        assert table[name].isnull().all() and scores[name].notnull().any()
+    assert table.sizes["resample"] == 0
+
+
+def test_the_spectrum_of_every_map_is_that_of_its_stored_features(store, scores):
+    for record in store.maps:
+        variances = np.linalg.eigvalsh(np.cov(store[record.uid].astype(np.float64).T))[::-1]
+        row = scores.sel(layer=record.uid)
+        k = min(N - 1, len(variances))
+        np.testing.assert_allclose(row.eigenspectrum[:k], variances[:k], rtol=1e-4, atol=1e-6 * variances[0])
+        assert row.eigenspectrum[k:].isnull().all()
+        expected = variances.sum() ** 2 / (variances**2).sum()
+        assert row.effective_dimensionality.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_spearman_between_rdms_and_a_choice_of_regions(benchmark, store):
@@ -195,6 +279,9 @@ def test_features_of_other_stimuli_and_unknown_names_are_refused(benchmark, stor
     "settings",
     [
         {"rdm_comparison": "kendall"},
+        {"n_bootstraps": 7},
+        {"n_permutations": -1},
+        {"seed": -1},
         {"metrics": ("cRSA", "cRSA")},
         {"rois": ("IT", "IT")},
         {"alphas": ()},

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from deepjuice.results import best_layers, mean_over_subjects
+from deepjuice.results import MEAN, best_layers, mean_over_subjects
 from juicyfruits.errors import InputError, near_names
 
 # Okabe and Ito's colours for all kinds of colour vision, without the yellow that white paper swallows.
@@ -60,7 +60,11 @@ def model_styles(models: Sequence[str]) -> dict[str, LineStyle]:
 
 
 def depth_curves(
-    tidy: pd.DataFrame, metric: str, split: str = "test", styles: dict[str, LineStyle] | None = None
+    tidy: pd.DataFrame,
+    metric: str,
+    split: str = "test",
+    styles: dict[str, LineStyle] | None = None,
+    best: pd.DataFrame | None = None,
 ) -> Figure:
     """Draw `metric` over layer depth, a panel a region and a colour a model.
 
@@ -76,7 +80,7 @@ def depth_curves(
     styles = styles or model_styles(list(dict.fromkeys(tidy.model_uid)))
     regions = list(dict.fromkeys(table.region))
     means = mean_over_subjects(table)
-    chosen = best_layers(means)
+    chosen = best_layers(means) if best is None else best[(best.metric == metric) & (best.subj_id == MEAN)]
     with matplotlib.rc_context(_STYLE):
         figure, panels = _panels(len(regions))
         for axes, region in zip(panels, regions, strict=True):
@@ -91,7 +95,9 @@ def depth_curves(
             ceiling = here.drop_duplicates("subj_id")["ceiling"].mean()
             if np.isfinite(ceiling):
                 axes.axhline(ceiling, color=GREY, linestyle=(0, (5, 3)), linewidth=1.1, label="ceiling", zorder=1)
-        _finish_axes(panels, table[table.cv_split == split], Y_LABELS.get(metric, metric))
+        shown = table[table.cv_split == split]
+        values = [shown["score"], shown["ceiling"], chosen["ci_low"], chosen["ci_high"], [0.0]]
+        _finish_axes(panels, np.concatenate(values), Y_LABELS.get(metric, metric))
     return figure
 
 
@@ -150,11 +156,13 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame, chosen: pd.DataFrame, model: str,
     dot = rows[rows.model_layer.isin(chosen.model_layer)]
     look = {"color": color, "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 1.2}
     axes.plot(dot.model_layer_depth, dot.score, "o", **look, label=f"_best {model}", zorder=4)
+    known = chosen[chosen.ci_low.notna()]
+    if len(known):
+        axes.vlines(known.model_layer_depth, known.ci_low, known.ci_high, color=color, linewidth=1.2, zorder=2)
 
 
-def _finish_axes(panels: Sequence[Axes], rows: pd.DataFrame, ylabel: str) -> None:
-    """Set one range for all panels: zero, every score and every ceiling are inside."""
-    values = np.concatenate([rows["score"], rows["ceiling"], [0.0]])
+def _finish_axes(panels: Sequence[Axes], values: np.ndarray, ylabel: str) -> None:
+    """Set one range for all panels: all values are inside."""
     low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.06 * max(high - low, 0.1)
     panels[0].set_ylim(low - margin if low < 0 else 0.0, high + margin)

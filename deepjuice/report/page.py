@@ -17,7 +17,7 @@ import xarray as xr
 from deepjuice.report.figures import LineStyle, depth_curves, model_styles, to_svg
 from deepjuice.report.style import CSS
 from deepjuice.report.texts import ALPHAS_AT_EDGES, COMPARISONS, HOW_TO_READ, LABELS, METRICS, QUESTION
-from deepjuice.results import best_layers, mean_over_subjects, read_scores, to_tidy
+from deepjuice.results import MEAN, best_table, read_scores, to_tidy
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
@@ -66,6 +66,7 @@ def _benchmark_dirs(results_dir: Path) -> list[Path]:
 
 def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str) -> str:
     tidy = to_tidy(ds)
+    best = best_table(ds, tidy)
     models = ds["model"].values.tolist()
     styles = model_styles(models)
     name = ds.attrs["benchmark"]
@@ -77,13 +78,13 @@ def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str)
     for number, metric in enumerate(ds["metric"].values.tolist()):
         heading, meaning = METRICS.get(metric, (metric, ""))
         meaning = meaning.format(comparison=_comparison(ds))
-        figure = depth_curves(tidy, metric, styles=styles)
+        figure = depth_curves(tidy, metric, styles=styles, best=best)
         svg = to_svg(figure, f"{prefix}m{number}", escape(f"{heading} by layer depth"))
         parts += [
             f"<section><h3>{escape(heading)}</h3><p>{meaning}</p>",
             _legend(styles, bool(tidy.loc[tidy.metric == metric, "ceiling"].notna().any())),
             f"<figure>{svg}</figure>",
-            _models_table(ds, tidy[tidy.metric == metric], styles, opened=number == 0),
+            _models_table(ds, best[best.metric == metric], styles, opened=number == 0),
             "</section>",
         ]
     parts += [_run_section(ds), _files_section(directory, base)]
@@ -127,13 +128,13 @@ def _swatch(style: LineStyle) -> str:
     return f'<i class=line style="border-top:3px {kind} {style.color}"></i>'
 
 
-def _models_table(ds: xr.Dataset, tidy: pd.DataFrame, styles: dict[str, LineStyle], opened: bool) -> str:
+def _models_table(ds: xr.Dataset, best: pd.DataFrame, styles: dict[str, LineStyle], opened: bool) -> str:
     """A row a region and model: the layer chosen by mean train score, with its mean test score over subjects."""
-    best = best_layers(mean_over_subjects(tidy))
     paths = dict(
         zip(zip(ds["model_uid"].values, ds["layer"].values, strict=True), ds["layer_path"].values, strict=True)
     )
-    n_subjects = tidy.groupby("region")["subj_id"].nunique()
+    n_subjects = best[best.subj_id != MEAN].groupby("region")["subj_id"].nunique()
+    best = best[best.subj_id == MEAN]
     rows = []
     for region, group in best.groupby("region", sort=False):
         top = group["score_test"].max()
@@ -146,16 +147,20 @@ def _models_table(ds: xr.Dataset, tidy: pd.DataFrame, styles: dict[str, LineStyl
                 _number(row.model_layer_depth, digits=2),
                 _number(row.score_train),
                 _number(row.score_test, strong=row.score_test == top),
+                _interval(row.ci_low, row.ci_high),
                 _number(row.ceiling),
                 _share(row.score_normalized),
             ]
             rows.append(f"<tr{' class=first' if first else ''}>{first}{''.join(cells)}</tr>")
             first = ""
     head = "".join(f"<th>{h}</th>" for h in ("region", "network", "best layer on train"))
-    head += "".join(f"<th class=n>{h}</th>" for h in ("depth", "train", "test", "ceiling", "share of ceiling"))
+    head += "".join(
+        f"<th class=n>{h}</th>" for h in ("depth", "train", "test", "95 % interval", "ceiling", "share of ceiling")
+    )
     n = f"{n_subjects.min()}" if n_subjects.min() == n_subjects.max() else f"{n_subjects.min()} to {n_subjects.max()}"
     return (
-        f"<details{' open' * opened}><summary>Best layers, mean over {n} subject{'s' * (n != '1')}</summary>"
+        f"<details{' open' * opened}><summary>Best layers, mean over {n} subject{'s' * (n != '1')}; intervals over "
+        f"{' or '.join(best.ci_over.dropna().unique())}</summary>"
         f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
     )
 
@@ -171,6 +176,11 @@ def _number(value: float, digits: int = 3, strong: bool = False) -> str:
         return "<td class=n>–</td>"
     text = f"{value:.{digits}f}".replace("-", "−")
     return f"<td class=n>{f'<b>{text}</b>' if strong else text}</td>"
+
+
+def _interval(low: float, high: float) -> str:
+    text = f"{low:.3f} … {high:.3f}".replace("-", "−") if np.isfinite(low) else "–"
+    return f"<td class=n><small>{text}</small></td>"
 
 
 def _share(value: float) -> str:
@@ -212,7 +222,8 @@ def _attribute(name: str, value: object) -> str:
 def _files_section(directory: Path, base: Path) -> str:
     files: Sequence[tuple[str, str]] = (
         ("scores.parquet", "every score, a row each: model, layer, metric, region, subject, split"),
-        ("best_layers.csv", "the layer chosen on train for every model, metric, region and subject"),
+        ("best_layers.csv", "the layer chosen on train for every model, metric, region and subject, with intervals"),
+        ("comparisons.parquet", "every two networks' best layers against each other, with p-values and q-values"),
         ("scores.nc", "the same scores as labelled arrays (xarray)"),
         ("scores", "one file a model, with the scores of every voxel"),
     )

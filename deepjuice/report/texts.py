@@ -15,12 +15,12 @@ METRICS = {
     "cRSA": (
         "Classical RSA (cRSA)",
         "Nothing is fitted: the score is {comparison} of the test images' dissimilarities in the layer with those in "
-        "the region. Its ceiling is not computed yet.",
+        "the region. Its ceiling is how well the mean of all subjects' dissimilarities matches the subject's.",
     ),
     "eRSA": (
         "Encoding RSA (eRSA)",
         "The score is {comparison} of the dissimilarities of the responses that the regression predicts with those of "
-        "the measured ones. Its ceiling is not computed yet.",
+        "the measured ones. Its ceiling is that of cRSA.",
     ),
 }
 QUESTION = (
@@ -32,9 +32,11 @@ HOW_TO_READ = (
     "images that took no part in fitting. Depth goes from 0 (the network's first call of a module) to 1 (the last) "
     "over all calls; a map that repeats another is left out, so a curve may end before 1. Thick lines are means over "
     "subjects, thin lines or bands the subjects; the dot marks the layer that scored best on the train images, and "
-    "only that layer's test score enters the tables. The dashed line is the noise ceiling: what a perfect model could "
-    "reach, given how reliable the measurement is. It is drawn for eReg, from the voxels' noise ceilings; for cRSA "
-    "and eRSA no ceiling is computed yet."
+    "only that layer's test score enters the tables. The line through the dot is the 95 % interval of the best layer: "
+    "images are drawn anew with replacement, on train to choose the layer and on test to score it, so that the choice "
+    "is part of it. With six subjects or more these are drawn as well; with fewer the interval says nothing about "
+    "other subjects. The dashed line is the noise ceiling: what a perfect model could reach, given how reliable the "
+    "measurement is."
 )
 ALPHAS_AT_EDGES = (
     "A fit is one layer's prediction of one voxel, with a ridge penalty (alpha) of its own, chosen from a grid. Fits "

@@ -1,10 +1,12 @@
 """Score tables: one xarray schema, a file a model, one table for all (see docs/results-schema.md)."""
 
+from deepjuice.results.best import COMPARISON_COLUMNS, best_table, compare_models
 from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
 from deepjuice.results.merge import aggregate
 from deepjuice.results.schema import SCHEMA_VERSION, check_scores, read_scores, write_scores
 from deepjuice.results.tidy import (
     BEST_COLUMNS,
+    MEAN,
     TIDY_COLUMNS,
     UndefinedScores,
     best_layers,
@@ -15,13 +17,17 @@ from deepjuice.results.tidy import (
 
 __all__ = [
     "BEST_COLUMNS",
+    "COMPARISON_COLUMNS",
+    "MEAN",
     "SCHEMA_VERSION",
     "SPLITS",
     "TIDY_COLUMNS",
     "UndefinedScores",
     "aggregate",
     "best_layers",
+    "best_table",
     "check_scores",
+    "compare_models",
     "existing_cells",
     "get_results_max",
     "mean_over_subjects",

@@ -16,7 +16,7 @@ from deepjuice.results.cells import FITTED_METRICS, SPLITS, existing_cells
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _CELL = ("metric", "layer", "region", "subject", "split")
 _DAMAGED = (OSError, KeyError, RuntimeError, UnicodeDecodeError)  # what h5py and h5netcdf raise for wrong bytes
 _KINDS = {
@@ -38,7 +38,7 @@ class Field(NamedTuple):
     required: bool = True
 
 
-# Region-level: in every file.
+# Region-level: in every file; `best_of` is every subject and the mean over them.
 COORDS = {
     "layer": Field(("layer",), "text"),
     "layer_path": Field(("layer",), "text"),
@@ -48,17 +48,33 @@ COORDS = {
     "region": Field(("region",), "text"),
     "subject": Field(("subject",), "text"),
     "split": Field(("split",), "text"),
+    "best_of": Field(("best_of",), "text"),
 }
 VARIABLES = {
     "score": Field(_CELL, "float32"),
     "score_normalized": Field(_CELL, "float32"),
     "ci_low": Field(_CELL, "float32"),
     "ci_high": Field(_CELL, "float32"),
+    "p_value": Field(_CELL, "float32"),
+    "p_max": Field(_CELL, "float32"),
+    "mean_ci_low": Field(("metric", "layer", "region", "split"), "float32"),
+    "mean_ci_high": Field(("metric", "layer", "region", "split"), "float32"),
     "ceiling": Field(("metric", "region", "subject", "split"), "float32"),
+    "ceiling_low": Field(("metric", "region", "subject", "split"), "float32"),
     "n_features": Field(("layer",), "int64"),
     "width": Field(("layer",), "int64"),
+    "effective_dimensionality": Field(("layer",), "float32"),
+    "subjects_resampled": Field(("region",), "bool"),
     "measured": Field(("region", "subject"), "bool", required=False),
     "n_neuroids": Field(("region", "subject"), "int64", required=False),
+}
+# Only in a model's own file.
+OWN_VARIABLES = {
+    "eigenspectrum": Field(("layer", "component"), "float32"),
+    "best_ci_low": Field(("metric", "region", "best_of"), "float32"),
+    "best_ci_high": Field(("metric", "region", "best_of"), "float32"),
+    "best_df": Field(("metric", "region", "best_of"), "float32"),
+    "best_resamples": Field(("metric", "region", "best_of", "resample"), "float32"),
 }
 # Per voxel: in a model's own file, unless the benchmark is only RDMs.
 NEUROID_COORDS = {
@@ -76,9 +92,16 @@ NEUROID_VARIABLES = {
     "neuroid_in_region": Field(("neuroid", "region"), "bool"),
 }
 # Only where all models stand in one dataset; `model_attrs` holds each one's attributes as JSON.
-AGGREGATE_COORDS = {"model_uid": Field(("layer",), "text"), "model": Field(("model",), "text")}
-AGGREGATE_VARIABLES = {"model_attrs": Field(("model",), "text")}
-CELL_VARIABLES = ("score", "score_normalized", "ci_low", "ci_high")
+AGGREGATE_COORDS = {
+    "model_uid": Field(("layer",), "text"),
+    "model": Field(("model",), "text"),
+}
+AGGREGATE_VARIABLES = {
+    "model_attrs": Field(("model",), "text"),
+    "best_ci_low": Field(("model", "metric", "region", "best_of"), "float32"),
+    "best_ci_high": Field(("model", "metric", "region", "best_of"), "float32"),
+}
+CELL_VARIABLES = ("score", "score_normalized", "ci_low", "ci_high", "p_value", "p_max")
 
 
 def is_aggregate(ds: xr.Dataset) -> bool:
@@ -105,7 +128,8 @@ def check_scores(ds: xr.Dataset) -> None:
         raise _bad("dim 'neuroid' has no place in the aggregate of all models; it stays in each model's own file")
     coords = COORDS | (AGGREGATE_COORDS if aggregate else {}) | (NEUROID_COORDS if voxels else {})
     _check_fields(ds, coords, "coordinate")
-    variables = VARIABLES | (AGGREGATE_VARIABLES if aggregate else {}) | (NEUROID_VARIABLES if voxels else {})
+    variables = VARIABLES | (AGGREGATE_VARIABLES if aggregate else OWN_VARIABLES)
+    variables |= NEUROID_VARIABLES if voxels else {}
     _check_fields(ds, variables, "variable")
     _check_attrs(ds, ("benchmark",) if aggregate else ("benchmark", "model_uid"))
     _check_labels(ds)
@@ -219,7 +243,7 @@ def _check_attrs(ds: xr.Dataset, needed: tuple[str, ...]) -> None:
 def _check_labels(ds: xr.Dataset) -> None:
     if tuple(ds.split.values.tolist()) != SPLITS:
         raise _bad(f"coordinate 'split' is {ds.split.values.tolist()}, expected {list(SPLITS)}")
-    for dim in ("layer", "metric", "region", "subject", "neuroid"):
+    for dim in ("layer", "metric", "region", "subject", "best_of", "neuroid"):
         if dim not in ds.dims:
             continue
         if not ds.sizes[dim]:

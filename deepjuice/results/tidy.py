@@ -26,7 +26,12 @@ TIDY_COLUMNS = (
     "score_normalized",
     "ci_low",
     "ci_high",
+    "ci_over",
+    "p_value",
+    "p_max",
     "ceiling",
+    "ceiling_low",
+    "effective_dimensionality",
 )
 BEST_COLUMNS = (
     "model_uid",
@@ -41,9 +46,17 @@ BEST_COLUMNS = (
     "score_normalized",
     "ci_low",
     "ci_high",
+    "ci_over",
+    "p_value",
+    "p_max",
     "ceiling",
+    "ceiling_low",
+    "effective_dimensionality",
 )
 _CELL = ("layer", "metric", "region", "subject", "split")
+_VALUES = tuple(c for c in TIDY_COLUMNS[8:] if c != "ci_over")
+OVER_STIMULI, OVER_BOTH = "stimuli", "stimuli and subjects"  # what a confidence interval generalises to
+MEAN = "mean"  # the subject of rows that are means over subjects
 
 
 def to_tidy(ds: xr.Dataset) -> pd.DataFrame:
@@ -57,41 +70,56 @@ def to_tidy(ds: xr.Dataset) -> pd.DataFrame:
     at = np.indices(tuple(sizes.values())).reshape(len(_CELL), -1)
     exists = existing_cells(ds).expand_dims(layer=sizes["layer"]).transpose(*_CELL).values.ravel()
     at = dict(zip(_CELL, at[:, exists], strict=True))
+    columns = _labels(ds, at) | {name: _values(ds, name, at) for name in _VALUES} | {"ci_over": OVER_STIMULI}
+    return pd.DataFrame(columns, columns=list(TIDY_COLUMNS))
+
+
+def _labels(ds: xr.Dataset, at: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the columns that say which cell a row is, of those dims that `at` has positions for."""
     layer = at["layer"]
-    model = ds["model_uid"].values if "model_uid" in ds.coords else np.full(sizes["layer"], ds.attrs["model_uid"])
-    columns: dict[str, np.ndarray] = {
+    model = ds["model_uid"].values if "model_uid" in ds.coords else np.full(ds.sizes["layer"], ds.attrs["model_uid"])
+    names = {"metric": "metric", "region": "region", "subject": "subj_id", "split": "cv_split"}
+    return {
         "model_uid": model[layer],
         "model_layer": ds["layer"].values[layer],
         "model_layer_index": ds["layer_index"].values[layer].astype(np.int64),
         "model_layer_depth": ds["layer_depth"].values[layer].astype(np.float64),
-        "metric": ds["metric"].values[at["metric"]],
-        "region": ds["region"].values[at["region"]],
-        "subj_id": ds["subject"].values[at["subject"]],
-        "cv_split": ds["split"].values[at["split"]],
+        **{column: ds[dim].values[at[dim]] for dim, column in names.items() if dim in at},
     }
-    for name in ("score", "score_normalized", "ci_low", "ci_high", "ceiling"):
-        values = ds[name].transpose(*(dim for dim in _CELL if dim in ds[name].dims))
-        columns[name] = values.values[tuple(at[dim] for dim in values.dims)].astype(np.float64)
-    return pd.DataFrame(columns, columns=list(TIDY_COLUMNS))
 
 
-def mean_over_subjects(tidy: pd.DataFrame) -> pd.DataFrame:
-    """Return a tidy table with the mean over subjects of score, normalised score and ceiling, `subj_id` "mean".
+def _values(ds: xr.Dataset, name: str, at: dict[str, np.ndarray]) -> np.ndarray:
+    dims = ds[name].dims
+    return ds[name].values[tuple(at[dim] for dim in dims)].astype(np.float64)
 
-    Undefined scores of single subjects are left out of the mean; the interval of a mean is not the mean of intervals,
-    so `ci_low` and `ci_high` are NaN.
+
+def mean_over_subjects(tidy: pd.DataFrame, ds: xr.Dataset | None = None) -> pd.DataFrame:
+    """Return a tidy table with the mean over subjects of score, normalised score and ceilings, `subj_id` "mean".
+
+    Undefined scores of single subjects are left out of the mean. The interval of a mean is not the mean of intervals:
+    it is taken from `ds`, which resampled it, and is NaN without; `ci_over` says what was resampled. p-values are NaN.
     """
+    averaged = ["score", "score_normalized", "ceiling", "ceiling_low", "effective_dimensionality"]
     fixed = [c for c in TIDY_COLUMNS[:8] if c != "subj_id"]
-    means = tidy.groupby(fixed, sort=False, as_index=False)[["score", "score_normalized", "ceiling"]].mean()
-    return means.assign(subj_id="mean", ci_low=np.nan, ci_high=np.nan)[list(TIDY_COLUMNS)]
+    means = tidy.groupby(fixed, sort=False, as_index=False)[averaged].mean().assign(subj_id=MEAN)
+    if ds is None:
+        means = means.assign(ci_low=np.nan, ci_high=np.nan, ci_over="")
+    else:
+        dims = [dim for dim in _CELL if dim != "subject"]
+        at = dict(zip(dims, np.indices([ds.sizes[dim] for dim in dims]).reshape(len(dims), -1), strict=True))
+        intervals = {name: _values(ds, f"mean_{name}", at) for name in ("ci_low", "ci_high")}
+        intervals = pd.DataFrame(_labels(ds, at) | intervals).drop(columns=["model_layer_index", "model_layer_depth"])
+        keys = ["model_uid", "model_layer", "metric", "region", "cv_split"]
+        over = dict(zip(ds["region"].values, np.where(ds["subjects_resampled"], OVER_BOTH, OVER_STIMULI), strict=True))
+        means = means.merge(intervals, on=keys, how="left").assign(ci_over=means["region"].map(over))
+    return means.assign(p_value=np.nan, p_max=np.nan)[list(TIDY_COLUMNS)]
 
 
 def best_layers(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return, for every model, metric, region and subject, the layer with the best train score and how it tests.
 
-    Columns `BEST_COLUMNS`: `score_train` is what the layer was chosen by; `score_test`, `score_normalized`, `ci_low`,
-    `ci_high` and `ceiling` are of the test split. The first of equal layers is taken. Where no layer has a train
-    score the row is kept, its layer and scores empty.
+    Columns `BEST_COLUMNS`: `score_train` is what the layer was chosen by; all after it are of the test split. The first
+    of equal layers is taken. Where no layer has a train score the row is kept, its layer and scores empty.
     """
     group = ["model_uid", "metric", "region", "subj_id"]
     with warnings.catch_warnings():

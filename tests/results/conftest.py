@@ -15,6 +15,7 @@ SUBJECTS = ("subj01", "subj02")
 SPLITS = ("train", "test", "all")
 METRICS = ("eReg", "cRSA", "eRSA")
 CELL = ("metric", "layer", "region", "subject", "split")
+MEANS = ("metric", "layer", "region", "split")
 
 
 def make_scores(
@@ -48,11 +49,20 @@ def make_scores(
     data = {
         "score": (CELL, score),
         "score_normalized": (CELL, score / ceiling[:, None]),
-        "ci_low": (CELL, np.full(shape, np.nan, "f4")),
-        "ci_high": (CELL, np.full(shape, np.nan, "f4")),
+        "ci_low": (CELL, score - np.float32(0.1)),
+        "ci_high": (CELL, score + np.float32(0.12)),
+        "p_value": (CELL, np.where(np.isfinite(score), rng.uniform(0, 1, shape), np.nan).astype("f4")),
+        "p_max": (CELL, np.where(np.isfinite(score), rng.uniform(0, 1, shape), np.nan).astype("f4")),
+        "mean_ci_low": (MEANS, np.nanmean(np.where(exists[:, None], score, -1), axis=3) - np.float32(0.08)),
+        "mean_ci_high": (MEANS, np.nanmean(np.where(exists[:, None], score, -1), axis=3) + np.float32(0.08)),
         "ceiling": (("metric", "region", "subject", "split"), ceiling),
+        "ceiling_low": (("metric", "region", "subject", "split"), ceiling - np.float32(0.05)),
+        "subjects_resampled": ("region", np.arange(len(regions)) == 1),
         "n_features": ("layer", rng.integers(100, 9999, n_layers)),
         "width": ("layer", np.full(n_layers, 64)),
+        "effective_dimensionality": ("layer", rng.uniform(1, 40, n_layers).astype("f4")),
+        "eigenspectrum": (("layer", "component"), -np.sort(-rng.exponential(1, (n_layers, 9)), axis=1).astype("f4")),
+        **_nested(rng, metrics, regions, subjects),
     }
     coords = {
         "layer": [f"Conv2d-1-{i + 1}" for i in range(n_layers)],
@@ -63,6 +73,7 @@ def make_scores(
         "region": list(regions),
         "subject": list(subjects),
         "split": list(SPLITS),
+        "best_of": [*subjects, "mean"],
     }
     if not rdm_only:
         more, more_coords = _neuroids(rng, brain, n_layers, regions, subjects, measured, voxels_per_pair)
@@ -77,8 +88,22 @@ def make_scores(
         "device": "cpu",
         "config_digest": "0123456789abcdef",
         "wall_time_score": float(n_layers) / 3,
+        "resampling": "{}",
     }
     return xr.Dataset(data, coords, attrs)
+
+
+def _nested(rng, metrics, regions, subjects):
+    """Test scores of the best layer in forty resamples, with the ends of their intervals."""
+    resamples = rng.normal(0.4, 0.1, (len(metrics), len(regions), len(subjects) + 1, 40)).astype("f4")
+    low, high = np.quantile(resamples, (0.025, 0.975), axis=-1).astype("f4")
+    dims = ("metric", "region", "best_of")
+    return {
+        "best_resamples": ((*dims, "resample"), resamples),
+        "best_ci_low": (dims, low),
+        "best_ci_high": (dims, high),
+        "best_df": (dims, np.full(low.shape, 29.0, "f4")),
+    }
 
 
 def _neuroids(rng, brain, n_layers, regions, subjects, measured, per_pair):
@@ -120,8 +145,10 @@ def rdm_models() -> list[xr.Dataset]:
     pair = {"region": "V4", "subject": "subj01"}
     for ds in made:
         ds["ceiling"].loc[pair] = np.nan
+        ds["ceiling_low"].loc[pair] = np.nan
         ds["score_normalized"].loc[pair] = np.nan
-    made[0]["score"].loc[pair] = np.nan
+    for name in ("score", "ci_low", "ci_high", "p_value", "p_max"):
+        made[0][name].loc[pair] = np.nan
     return made
 
 

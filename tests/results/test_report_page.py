@@ -10,7 +10,7 @@ import pytest
 
 from deepjuice.report import write_report
 from deepjuice.report.figures import PALETTE, depth_curves, model_styles, to_svg
-from deepjuice.results import best_layers, mean_over_subjects, to_tidy
+from deepjuice.results import best_layers, best_table, mean_over_subjects, read_scores, to_tidy
 from juicyfruits.errors import InputError
 
 
@@ -56,6 +56,17 @@ def test_many_subjects_become_a_band(make):
     rows = tidy[(tidy.metric == "eReg") & (tidy.region == "V1") & (tidy.cv_split == "test")]
     outline = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert outline.max() == pytest.approx(rows.score.max()) and outline.min() == pytest.approx(rows.score.min())
+
+
+def test_the_interval_of_the_best_layer_goes_through_its_dot(models, build, tmp_path):
+    ds = read_scores(build(models, tmp_path)["scores.nc"])
+    best = best_table(ds, to_tidy(ds))
+    for axes in depth_curves(to_tidy(ds), "eRSA", best=best).axes:
+        rows = best[(best.metric == "eRSA") & (best.subj_id == "mean") & (best.region == axes.get_title(loc="left"))]
+        drawn = np.concatenate([bar.get_segments() for bar in axes.collections])
+        expected = [[[r.model_layer_depth, r.ci_low], [r.model_layer_depth, r.ci_high]] for r in rows.itertuples()]
+        np.testing.assert_allclose(drawn, expected)
+        assert axes.get_ylim()[0] <= min(0, drawn[..., 1].min()) and axes.get_ylim()[1] >= drawn[..., 1].max()
 
 
 def test_gaps_for_undefined_scores_and_no_line_for_an_unknown_ceiling(models):
@@ -142,6 +153,7 @@ def test_page_is_self_contained_and_complete(results, tmp_path):
 def test_table_of_models_shows_the_best_layers(models, results, tmp_path):
     text = write_report(results / "toy", tmp_path / "page.html").read_text(encoding="utf-8")
     best = best_layers(mean_over_subjects(tidy_of(models)))
+    ds = read_scores(results / "toy" / "scores.nc")
     top = best.groupby(["metric", "region"]).score_test.transform("max")
     rows = re.findall(r"<tr.*?</tr>", text)
     for row, is_top in zip(best.itertuples(), best.score_test == top, strict=True):
@@ -150,6 +162,9 @@ def test_table_of_models_shows_the_best_layers(models, results, tmp_path):
         names = [f"</i>{row.model_uid}</td>", f"<td>{row.model_layer} <small>features.{row.model_layer_index}</small>"]
         line = [x for x in rows if all(n in x for n in names + numbers)]
         assert line and f"{100 * row.score_normalized:.0f}%" in line[0]
+        ends = ds.sel(metric=row.metric, region=row.region, model=row.model_uid, best_of="mean")
+        assert f"{ends.best_ci_low.item():.3f} … {ends.best_ci_high.item():.3f}".replace("-", "−") in line[0]
+    assert "intervals over stimuli or stimuli and subjects</summary>" in text
 
 
 def section(text: str, heading: str) -> str:
@@ -163,9 +178,11 @@ def test_texts_say_what_the_scores_are(make, build, tmp_path):
     text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
     for heading in ("Classical RSA (cRSA)", "Encoding RSA (eRSA)"):
         assert "Spearman's rank correlation of the" in section(text, heading)
-        assert "ceiling is not computed yet" in section(text, heading)
     assert "negative by nature" in section(text, "Encoding regression (eReg)")
-    assert "drawn for eReg" in section(text, "How to read it") and "end before 1" in section(text, "How to read it")
+    assert "Its ceiling is how well the mean" in section(text, "Classical RSA (cRSA)")
+    assert "95 % interval of the best layer" in section(text, "How to read it") and "end before 1" in section(
+        text, "How to read it"
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"settings": '{"rdm_comparison": "pearson"}'}])
@@ -193,6 +210,7 @@ def test_page_without_ceilings_or_scores(make, build, tmp_path):
     ds["ceiling"][:] = np.nan
     ds["score_normalized"][:] = np.nan
     ds["score"].loc[{"region": "OTC"}] = np.nan
+    ds["best_ci_low"][:], ds["best_ci_high"][:] = np.nan, np.nan
     ds["score"].loc[{"metric": "eRSA"}] = np.nan
     build([ds], tmp_path)
     text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import xarray as xr
 
-from deepjuice.results import aggregate, best_layers, merge, read_scores, to_tidy, write_scores
+from deepjuice.results import COMPARISON_COLUMNS, aggregate, best_layers, merge, read_scores, to_tidy, write_scores
 from juicyfruits.errors import InputError
 
 
@@ -17,7 +18,43 @@ def test_aggregate_against_pandas_by_hand(models, results):
     pd.testing.assert_frame_equal(tidy, by_hand, check_dtype=False)
     pd.testing.assert_frame_equal(to_tidy(read_scores(results / "toy" / "scores.nc")), by_hand)
     best = pd.read_csv(results / "toy" / "best_layers.csv")
-    pd.testing.assert_frame_equal(best, best_layers(by_hand), check_dtype=False, rtol=1e-5)
+    of_subjects = best[best.subj_id != "mean"].reset_index(drop=True)
+    nested = ["ci_low", "ci_high"]  # these are of the choice, see below
+    expected = best_layers(by_hand).drop(columns=nested)
+    pd.testing.assert_frame_equal(of_subjects.drop(columns=nested), expected, check_dtype=False, rtol=1e-5)
+
+
+def test_the_best_layers_carry_intervals_of_the_choice_for_subjects_and_their_mean(models, results):
+    best = pd.read_csv(results / "toy" / "best_layers.csv")
+    assert len(best) == 3 * 3 * (7 + 4)  # models, metrics, measured pairs and their means over subjects
+    for row in best.itertuples():
+        ds = next(ds for ds in models if ds.attrs["model_uid"] == row.model_uid)
+        cell = ds.sel(metric=row.metric, region=row.region, best_of=row.subj_id)
+        assert (row.ci_low, row.ci_high) == pytest.approx((cell.best_ci_low.item(), cell.best_ci_high.item()), rel=1e-5)
+    means = best[best.subj_id == "mean"]
+    assert means.groupby("region").ci_over.first().to_dict() == {
+        **dict.fromkeys(["V1", "EVC", "OTC"], "stimuli"),
+        "V4": "stimuli and subjects",
+    }
+    assert set(best[best.subj_id != "mean"].ci_over) == {"stimuli"}
+
+
+def test_every_two_models_are_compared_on_the_same_resamples(models, results):
+    compared = pd.read_parquet(results / "toy" / "comparisons.parquet")
+    assert tuple(compared.columns) == COMPARISON_COLUMNS and len(compared) == 3 * 3 * (7 + 4)
+    best = pd.read_csv(results / "toy" / "best_layers.csv").set_index(["model_uid", "metric", "region", "subj_id"])
+    by_uid = {ds.attrs["model_uid"]: ds["best_resamples"] for ds in models}
+    for row in compared.itertuples():
+        at = (row.metric, row.region, row.subj_id)
+        assert row.score_a == pytest.approx(best.score_test[(row.model_a, *at)], rel=1e-5)
+        assert row.difference == pytest.approx(row.score_a - row.score_b, abs=1e-6)
+        assert row.ci_over == best.ci_over[(row.model_a, *at)]
+        cell = dict(zip(("metric", "region", "best_of"), at, strict=True))
+        spread = (by_uid[row.model_a].sel(cell) - by_uid[row.model_b].sel(cell)).values.astype(np.float64)
+        p = 2 * scipy.stats.t.sf(abs(row.difference) / spread.std(), 29)
+        assert row.p_value == pytest.approx(p, rel=1e-4)
+        assert row.ci_low < spread.mean() < row.ci_high
+    np.testing.assert_allclose(compared.q_value, scipy.stats.false_discovery_control(compared.p_value))
 
 
 def test_aggregate_holds_the_layers_of_all_models_and_no_voxels(models, results):

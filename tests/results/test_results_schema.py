@@ -122,7 +122,7 @@ def test_unreadable_files_are_told_apart(make, tmp_path):
     with pytest.raises(InputError, match=r"half\.nc is no readable NetCDF4"):
         read_scores(tmp_path / "half.nc")
     make().assign_attrs(schema_version=0).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
-    with pytest.raises(InputError, match="has schema version 0, not 1"):
+    with pytest.raises(InputError, match="has schema version 0, not 2"):
         read_scores(tmp_path / "old.nc")
 
 

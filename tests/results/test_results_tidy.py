@@ -33,8 +33,11 @@ def rows_by_loop(ds):
                         if split == "all" and metric in ("eReg", "eRSA"):
                             continue
                         at = {"metric": metric, "region": region, "subject": subject, "split": split}
-                        numbers = [float(ds[n].sel(layer=layer, **at)) for n in ("score", "score_normalized")]
-                        numbers += [np.nan, np.nan, float(ds.ceiling.sel(at))]
+                        of_cell = ("score", "score_normalized", "ci_low", "ci_high", "p_value", "p_max")
+                        numbers = [float(ds[n].sel(layer=layer, **at)) for n in of_cell]
+                        numbers.insert(4, "stimuli")
+                        numbers += [float(ds.ceiling.sel(at)), float(ds.ceiling_low.sel(at))]
+                        numbers.append(float(ds.effective_dimensionality[i]))
                         depth = float(ds.layer_depth[i])
                         names = [ds.attrs["model_uid"], layer, int(ds.layer_index[i]), depth, metric, region]
                         rows.append([*names, subject, split, *numbers])
@@ -69,7 +72,8 @@ def table(scores: dict[str, tuple[float, float]], **columns) -> pd.DataFrame:
     rows = [
         {"model_uid": "m", "model_layer": layer, "model_layer_index": i, "model_layer_depth": i / len(scores)}
         | {"metric": "eReg", "region": "V1", "subj_id": "s", "cv_split": split, "score": score}
-        | {"score_normalized": score / 0.8, "ci_low": np.nan, "ci_high": np.nan, "ceiling": 0.8}
+        | {"score_normalized": score / 0.8, "ci_low": np.nan, "ci_high": np.nan, "ci_over": "stimuli"}
+        | {"p_value": np.nan, "p_max": np.nan, "ceiling": 0.8, "ceiling_low": 0.7, "effective_dimensionality": 9.0}
         | columns
         for i, (layer, pair) in enumerate(scores.items())
         for split, score in zip(("train", "test"), pair, strict=True)

@@ -18,7 +18,7 @@ rule score:
         device=config["device"],
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        options=options(**config["score"]),
+        options=options(seed=config["seed"], **config["score"]),
         version=versions.SCORE,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} {params.options:q}"

@@ -60,7 +60,10 @@ FEATURES = f"{RESULTS}/{{benchmark}}/features/{{model}}.zarr"
 SCORES = f"{RESULTS}/{{benchmark}}/scores/{{model}}.nc"
 TABLES = [
     f"{RESULTS}/{{benchmark}}/{name}"
-    for name in ("scores.nc", "scores.parquet", "best_layers.csv", "summary.txt")
+    for name in (
+        *("scores.nc", "scores.parquet", "best_layers.csv"),
+        *("comparisons.parquet", "summary.txt"),
+    )
 ]
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs"
