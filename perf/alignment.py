@@ -246,6 +246,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="of the section gpu")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "alignment.txt")
     args = parser.parse_args()
+    if unknown := set(args.sections) - set(SECTIONS):
+        parser.error(f"unknown sections {', '.join(sorted(unknown))}; known are {', '.join(SECTIONS)}")
     head = f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}; best of {args.rounds}"
     head += "; A TENTH OF THE SIZE" if args.quick else ""
     titles = f"{'':34} {'ours':>11} {'peer':44} {'':>11} {'ratio':>9} {'goal':>7}"
