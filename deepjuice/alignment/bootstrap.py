@@ -6,6 +6,7 @@ The brain's side is prepared once, then every layer of every model is scored wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -156,15 +157,7 @@ class GeometryResampler:
             raise InputError(f"The RDM comparison {comparison!r} cannot be resampled; {hint}")
         self._brain = RDMStack(rdms)
         _check_stimuli(self._brain.n, plan)
-        device = self._brain.values.device
-        counts, shuffles = plan.counts.to(device), plan.permutations.to(device)
-        if comparison == "spearman":
-            self._bootstrap = RankScores(counts, self._brain)
-            self._jackknife = RankScores(1 - torch.eye(len(counts.T), device=device), self._brain)
-        else:
-            self._bootstrap = MomentScores(resampled_mean(counts), self._brain, comparison)
-            self._jackknife = MomentScores(left_out_mean, self._brain, comparison)
-        self._permute = ShuffledScores(shuffles, self._brain, comparison, keep_bytes)
+        self._plan, self._comparison, self._keep_bytes = plan, comparison, keep_bytes
 
     def bootstrap(self, rdm: ArrayLike) -> Tensor:
         """Return the scores (B, k) of a model's RDM (n, n), or of one for every cell (k, n, n), in every resample."""
@@ -178,12 +171,30 @@ class GeometryResampler:
         """Return scores (P, k) with rows and columns of the brain's RDMs shuffled together; RDMs as `bootstrap`."""
         return self._permute.scores(self._model(rdm))
 
+    @cached_property
+    def _bootstrap(self) -> MomentScores | RankScores:
+        counts = self._plan.counts.to(self._brain.pairs.device)
+        if self._comparison == "spearman":
+            return RankScores(counts, self._brain)
+        return MomentScores(resampled_mean(counts), self._brain, self._comparison)
+
+    @cached_property
+    def _jackknife(self) -> MomentScores | RankScores:
+        if self._comparison == "spearman":
+            return RankScores(1 - torch.eye(self._brain.n, device=self._brain.pairs.device), self._brain)
+        return MomentScores(left_out_mean, self._brain, self._comparison)
+
+    @cached_property
+    def _permute(self) -> ShuffledScores:
+        shuffles = self._plan.permutations.to(self._brain.pairs.device)
+        return ShuffledScores(shuffles, self._brain, self._comparison, self._keep_bytes)
+
     def _model(self, rdm: ArrayLike) -> RDMStack:
-        model = RDMStack(rdm, self._brain.values.device)
-        if model.n != self._brain.n or len(model.values) not in (1, len(self._brain.values)):
+        model = RDMStack(rdm, self._brain.pairs.device)
+        if model.n != self._brain.n or len(model.pairs) not in (1, len(self._brain.pairs)):
             raise InputError(
-                f"Of RDMs, one or {len(self._brain.values)} of {self._brain.n} stimuli are compared with the brain's, "
-                f"but {len(model.values)} of {model.n} came; make both from the same stimuli."
+                f"Of RDMs, one or {len(self._brain.pairs)} of {self._brain.n} stimuli are compared with the brain's, "
+                f"but {len(model.pairs)} of {model.n} came; make both from the same stimuli."
             )
         return model
 

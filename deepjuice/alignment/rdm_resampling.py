@@ -7,6 +7,7 @@ Every class here prepares the brain's side; its `scores` of a model's `RDMStack`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class RDMStack:
     """RDMs (k, n, n) in working precision, with the moments of their pairs.
 
     Attributes:
-        values: (k, n, n).
+        n: number of stimuli.
         pairs: (k, pairs), those above the diagonal.
         mean, std: (k,), of the pairs.
         undefined: (k,), which have a NaN or an infinite value.
@@ -34,7 +35,6 @@ class RDMStack:
         rdms = rdms[None] if rdms.ndim == 2 else rdms
         self.pairs = upper_triangle(rdms)
         self.n = rdms.shape[1]
-        self.values = _square(self.pairs, self.n)
         self.mean, self.std = column_moments(self.pairs.T)
         self.undefined = (~self.pairs.isfinite()).any(dim=1)
         self.flat = is_constant(self.std, self.mean, rdms.dtype if rdms.is_floating_point() else self.pairs.dtype)
@@ -43,13 +43,17 @@ class RDMStack:
         """Tell which (k,) have no comparison with any other: NaN, and but for the cosine those that do not vary."""
         return self.undefined if comparison == "cosine" else self.undefined | self.flat
 
+    @cached_property
     def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return RDMs with pairs of mean 0 and variance 1 and a diagonal of 0, and mean and deviation to undo it."""
+        """RDMs with pairs of mean 0 and variance 1 and a diagonal of 0, and mean and deviation to undo it."""
         std = self.std.masked_fill(self.flat, 1.0)
-        values = (self.values - self.mean[:, None, None]) / std[:, None, None]
-        values.masked_fill_(self.flat[:, None, None], 0.0)
-        values.diagonal(dim1=1, dim2=2).zero_()
-        return values, self.mean, std
+        pairs = ((self.pairs - self.mean[:, None]) / std[:, None]).masked_fill_(self.flat[:, None], 0.0)
+        return _square(pairs, self.n), self.mean, std
+
+    @cached_property
+    def orders(self) -> list[_Order]:
+        """The pairs of every RDM, sorted."""
+        return [_Order(pairs, self.n) for pairs in self.pairs]
 
 
 def resampled_mean(counts: Tensor) -> PairMean:
@@ -73,13 +77,13 @@ class MomentScores:
 
     def __init__(self, mean: PairMean, brain: RDMStack, comparison: str):
         self._mean, self._comparison = mean, comparison
-        self._brain, self._offset, self._scale = brain.scaled()
+        self._brain, self._offset, self._scale = brain.scaled
         self._moments = self._means(self._brain), self._means(self._brain.square())
         self._silent = brain.says_nothing(comparison)
 
     def scores(self, model: RDMStack) -> Tensor:
         """Return (resamples, cells)."""
-        rdms, offset, scale = model.scaled()
+        rdms, offset, scale = model.scaled
         a = (self._means(rdms), self._means(rdms.square()), offset, scale)
         b = (*self._moments, self._offset, self._scale)
         products = (one * other for one, other in zip(rdms.expand_as(self._brain), self._brain, strict=True))
@@ -126,33 +130,31 @@ class RankScores:
 
     def __init__(self, counts: Tensor, brain: RDMStack):
         self._counts = counts.to(brain.pairs)
-        self._orders = [_Order(pairs) for pairs in brain.pairs]
+        self._orders = brain.orders
         self._silent = brain.says_nothing("spearman")
 
     def scores(self, model: RDMStack) -> Tensor:
         """Return (resamples, cells)."""
         if len(model.pairs) == 1:
-            scores = self._against(_Order(model.pairs[0]), self._orders)
+            scores = self._against(model.orders[0], self._orders)
         else:
-            each = zip(model.pairs, self._orders, strict=True)
-            scores = torch.cat([self._against(_Order(pairs), [brain]) for pairs, brain in each], dim=1)
+            each = zip(model.orders, self._orders, strict=True)
+            scores = torch.cat([self._against(one, [brain]) for one, brain in each], dim=1)
         return scores.masked_fill_(self._silent | model.says_nothing("spearman"), torch.nan)
 
     def _against(self, model: _Order, brains: list[_Order]) -> Tensor:
         """Compare one RDM with some: everything stands in the model's order, and goes into each brain's."""
-        n = self._counts.shape[1]
-        rows, columns = torch.triu_indices(n, n, offset=1, device=self._counts.device)[:, model.order]
         place = torch.empty_like(model.order)
         place[model.order] = torch.arange(len(place), device=place.device)
         places = [place[brain.order] for brain in brains]
         scores = self._counts.new_empty(len(self._counts), len(brains))
         for some in blocks(len(scores), 8 * 8 * len(place)):
             counts = self._counts[some]
-            weights = _take(counts, rows) * _take(counts, columns)
+            weights = model.weights(counts)
             ranks = model.ranks(weights)
             size = (weights * ranks).mul_(ranks).sum(dim=1)
             for number, (brain, into) in enumerate(zip(brains, places, strict=True)):
-                w, own = _take(weights, into), _take(ranks, into)
+                w, own = brain.weights(counts), _take(ranks, into)
                 other = brain.ranks(w)
                 w *= other
                 product, other_size = torch.linalg.vecdot(w, own), torch.linalg.vecdot(w, other)
@@ -161,25 +163,30 @@ class RankScores:
 
 
 class _Order:
-    """The pairs of an RDM sorted, and the first and last place of the tie that each stands in."""
+    """The pairs of an RDM sorted, their stimuli, and the first and last places of the ties they stand in, if any."""
 
-    def __init__(self, pairs: Tensor):
+    def __init__(self, pairs: Tensor, n: int):
         ordered, self.order = pairs.sort()
-        tie = torch.unique_consecutive(ordered, return_inverse=True)[1]
-        place = torch.arange(len(tie), device=tie.device)
-        size = tie.bincount()
-        self.last = (size.cumsum(0) - 1)[tie]
-        self.first = self.last - size[tie] + 1
-        self.has_ties = bool((self.first != place).any())
+        self.rows, self.columns = torch.triu_indices(n, n, offset=1, device=pairs.device)[:, self.order]
+        _, tie, size = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+        self.tied = None
+        if len(size) < len(ordered):
+            last = size.cumsum(0) - 1
+            self.tied = (last - size + 1)[tie], last[tie]
+
+    def weights(self, counts: Tensor) -> Tensor:
+        """Return how often (b, pairs) each sorted pair is there, of counts (b, n)."""
+        return _take(counts, self.rows).mul_(_take(counts, self.columns))
 
     def ranks(self, weights: Tensor) -> Tensor:
         """Return twice the mid-ranks less their mean of sorted pairs that are there `weights` (b, pairs) times."""
         upto = weights.cumsum(dim=1)
         total = upto[:, -1:].clone()
-        if not self.has_ties:
+        if self.tied is None:
             return upto.mul_(2).sub_(weights).sub_(total)
-        before = _take(upto - weights, self.first)
-        return _take(upto, self.last).add_(before).sub_(total)
+        first, last = self.tied
+        before = _take(upto - weights, first)
+        return _take(upto, last).add_(before).sub_(total)
 
 
 def _take(rows: Tensor, columns: Tensor) -> Tensor:
@@ -218,7 +225,10 @@ class ShuffledScores:
 
     def _shuffled_pairs(self, rdm: Tensor, shuffles: Tensor) -> Tensor:
         above = _above_diagonal(len(rdm), rdm.device)
-        return torch.cat([_take(shuffled, above) for _, shuffled in _shuffled(rdm, shuffles)])
+        kept = rdm.new_empty(len(shuffles), len(above))
+        for some, shuffled in _shuffled(rdm, shuffles):
+            kept[some] = _take(shuffled, above)
+        return kept
 
     def _bias(self, model: RDMStack) -> Tensor | float:
         """Lin's bias correction, which makes a concordance of a correlation."""
