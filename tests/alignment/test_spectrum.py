@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepjuice.alignment.linalg import eigh
 from deepjuice.alignment.spectrum import effective_dimensionality, eigenspectrum
 from deepjuice.reduction import TorchPCA, jl_width, make_projection
 from juicyfruits.errors import InputError
@@ -54,6 +55,14 @@ def test_blocks_of_any_size_are_the_same(shape, step, monkeypatch):
     cut = lambda n, _: (slice(i, min(i + step, n)) for i in range(0, n, step))  # noqa: E731
     monkeypatch.setattr("deepjuice.alignment.spectrum.blocks", cut)
     torch.testing.assert_close(eigenspectrum(X), whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (3, 50)])
+def test_no_matrix_larger_than_the_smaller_side_is_decomposed(shape, monkeypatch):
+    seen = []
+    monkeypatch.setattr("deepjuice.alignment.spectrum.eigh", lambda gram: seen.append(gram.shape) or eigh(gram))
+    eigenspectrum(features(shape))
+    assert seen == [(3, 3)]
 
 
 def test_known_spectra():
