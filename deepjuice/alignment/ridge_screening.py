@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepjuice.alignment.linalg import blocks, working_dtype
+from deepjuice.alignment.linalg import blocks, row_gram, working_dtype
 from deepjuice.alignment.ridge_decomposition import RidgeDecomposition
 
 SAFETY = 4.0
@@ -96,13 +96,14 @@ def _operators(dec: RidgeDecomposition, alphas: Tensor) -> tuple[list[_Operator]
         inverse = 1.0 / (dec.eigenvalues + alpha)
         if dec.is_dual:
             kept = alpha * inverse
-            matrix, own = (dec.basis * kept / (squared @ kept)[:, None]) @ dec.basis.T, None
-            off_diagonal, largest = matrix - torch.eye(n, dtype=matrix.dtype, device=matrix.device), 1.0
+            own = 1.0 / (squared @ kept)
+            matrix = row_gram([dec.basis * kept.sqrt()]) * own[:, None]
+            off_diagonal, largest, own = (squared @ kept.square() * own.square() - 1.0).clamp_(min=0).sum(), 1.0, None
         else:
             own = 1.0 / (dec.own_share - squared @ inverse)
-            matrix = off_diagonal = dec.basis * (scale * inverse) * own[:, None]
-            largest, own = own.max().item(), own.float()
-        error = unit * (largest + torch.linalg.matrix_norm(off_diagonal).item())
+            matrix = dec.basis * (scale * inverse) * own[:, None]
+            off_diagonal, largest, own = matrix.square().sum(), own.max().item(), own.float()
+        error = unit * (largest + off_diagonal.sqrt().item())
         operators.append(_Operator(matrix.float(), own, error))
     return operators, scale
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepjuice.alignment import TorchRidgeGCV, pearsonr
+from deepjuice.alignment import TorchRidgeGCV, compute_score, pearsonr
 from juicyfruits.errors import InputError
 from tests import oracles
 from tests.alignment.simulation import ALPHAS, SHAPES, simulated
@@ -80,23 +80,66 @@ def test_score_is_per_target_and_by_the_scoring():
 def test_refitting_forgets_the_first_fit():
     X, Y = simulated(20, 30)
     model = TorchRidgeGCV(ALPHAS).fit(X, Y)
-    assert model.coef_.shape == (7, 30)
+    assert model.coef_.shape == (7, 30) and model.score_.shape == (7,) and model.cv_y_pred_.shape == (20, 7)
     model.fit(X[:, :5], Y[:, 0])
-    assert model.coef_.shape == (5,)
+    assert model.coef_.shape == (5,) and model.score_.shape == () and model.cv_y_pred_.shape == (20,)
 
 
 def test_noise_scores_below_zero_by_correlation():
-    """What the docstring warns of: the mean of the others leans away from the stimulus that is left out."""
+    """The numbers of the docstring: the mean of the others leans away from the stimulus that is left out."""
     rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(100, 300)), rng.normal(size=(100, 40))
-    model = TorchRidgeGCV([1e8]).fit(X, Y)
-    assert pearsonr(Y, model.cv_y_pred_).mean() < -0.8
+    X, Y = rng.normal(size=(100, 4000)), rng.normal(size=(100, 2000))
+    model = TorchRidgeGCV([0.1, 1e5], scoring="pearsonr", store_cv_values=True).fit(X, Y)
+    np.testing.assert_allclose(model.cv_values_.mean(dim=1), [-0.07, -0.86], atol=0.015)
+    assert (model.alpha_ == 0.1).all()
+    unbiased = TorchRidgeGCV([0.1, 1e5]).fit(X, Y)
+    assert (unbiased.alpha_ == 1e5).float().mean() > 0.6
+
+
+@pytest.mark.parametrize("alpha_per_target", [True, False])
+@pytest.mark.parametrize("scoring", ["neg_mean_squared_error", "spearmanr"])
+def test_the_score_is_of_the_leave_one_out_predictions(scoring, alpha_per_target):
+    X, Y = simulated(24, 60)
+    model = TorchRidgeGCV(ALPHAS, scoring=scoring, alpha_per_target=alpha_per_target).fit(X, Y)
+    torch.testing.assert_close(model.score_, compute_score(Y, model.cv_y_pred_, scoring), rtol=1e-9, atol=1e-12)
+    stored = TorchRidgeGCV(ALPHAS, scoring=scoring, alpha_per_target=alpha_per_target, store_cv_values=True).fit(X, Y)
+    assert torch.equal(stored.alpha_, model.alpha_)
+    row = [ALPHAS.tolist().index(alpha) for alpha in stored.alpha_.tolist()]
+    torch.testing.assert_close(stored.cv_values_[row, range(7)], model.score_, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (24, 24), (50, 12)], ids=["wide", "square", "tall"])
+@pytest.mark.parametrize("alpha", [0.1, 100.0])
+def test_one_alpha_is_himalayas_kernel_ridge(shape, alpha):
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import KernelRidge
+
+    set_backend("numpy")
+    X, Y = simulated(*shape)
+    X_test = simulated(*shape, seed=9)[0]
+    reference = KernelRidge(alpha, fit_intercept=True).fit(oracles.scaled(X), Y)
+    ours = TorchRidgeGCV([alpha]).fit(X, Y)
+    np.testing.assert_allclose(ours.predict(X_test), reference.predict(oracles.scaled(X, X_test)), atol=1e-9)
+
+
+def test_moving_keeps_everything():
+    X, Y = simulated(24, 60)
+    model = TorchRidgeGCV(ALPHAS, store_cv_values=True).fit(X, Y)
+    before = [model.predict(X), model.score_, model.cv_y_pred_, model.coef_, model.intercept_]
+    assert model.to("cpu") is model and "score_" not in vars(model), "what was made when asked is made again"
+    after = [model.predict(X), model.score_, model.cv_y_pred_, model.coef_, model.intercept_]
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert model.cv_values_.shape == (7, 7)
 
 
 def test_bad_input_is_named():
     X, Y = simulated(10, 5)
     with pytest.raises(InputError, match="call fit"):
         TorchRidgeGCV().predict(X)
+    for name in ("coef_", "intercept_", "score_", "cv_y_pred_"):
+        with pytest.raises(InputError, match="call fit"):
+            getattr(TorchRidgeGCV(), name)
     with pytest.raises(InputError, match="they have 10 and 9"):
         TorchRidgeGCV().fit(X, Y[:9])
     with pytest.raises(InputError, match="'neg_mean_squared_error'"):
