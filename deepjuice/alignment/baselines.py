@@ -89,15 +89,15 @@ class PLS(_SklearnEncoder):
             raise InputError(f"n_components must be numbers from 1 up, one at least, but {n_components} came; see PLS.")
 
     def _make(self, X: Tensor, Y: Tensor) -> PLSRegression:
-        splits = as_splits(self.cv, len(X)) if len(self.n_components) > 1 else []
-        most = min(X.shape[1], len(X), *(len(train) for train, _ in splits))
+        most = min(X.shape)
         if max(self.n_components) > most:
             raise InputError(
-                f"PLS of these features and folds has {most} components at most, but {max(self.n_components)} were "
+                f"PLS of {tuple(X.shape)} features has {most} components at most, but {max(self.n_components)} were "
                 "asked for; give smaller n_components."
             )
         self.n_components_ = self.n_components[0]
-        if splits:
+        if len(self.n_components) > 1:
+            splits = as_splits(self.cv, len(X))
             tables = [cross_val_score(X, Y, splits, None, PLS(n), self.scoring) for n in self.n_components]
             self.scores_ = torch.stack([table.nanmean() for table in tables])
             self.n_components_ = self.n_components[int(self.scores_.nan_to_num(nan=-torch.inf).argmax())]

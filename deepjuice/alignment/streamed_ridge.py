@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from deepjuice.alignment.linalg import BLOCK_BYTES, blocks, is_constant
+from deepjuice.alignment.linalg import BLOCK_BYTES, blocks, eigh, is_constant
 from deepjuice.alignment.ridge import DEFAULT_ALPHAS, AlphaSelection
 from deepjuice.alignment.streaming import RidgeStatistics
 from juicyfruits.errors import InputError, near_names
@@ -137,7 +137,7 @@ def _fit(stats: RidgeStatistics, folds: list[int]) -> _Fit:
         raise InputError("X must have squares that fit into float64, but its values are too large; divide X first.")
     inverse_scale = (1.0 / std).masked_fill(is_constant(std, mean, stats.x_dtype), 0.0)
     gram *= inverse_scale[:, None] * inverse_scale
-    eigenvalues, rotation = torch.linalg.eigh(gram)
+    eigenvalues, rotation = eigh(gram)
     return _Fit(folds, counts, offsets, mean, inverse_scale, eigenvalues.clamp_(min=0), rotation)
 
 

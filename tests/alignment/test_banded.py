@@ -99,6 +99,7 @@ def test_awkward_columns():
     Y[:, 2] *= 1e12
     model = BandedRidge(ALPHAS, n_random=4).fit(spaces, Y)
     assert (model.coef_["b"][0] == 0).all()
+    assert model.gamma_[:, 3].tolist() == pytest.approx([1 / 3] * 3), "of equally good weights the first"
     predicted = model.predict(spaces)
     torch.testing.assert_close(predicted[:, 3], torch.full((26,), 5.0, dtype=torch.float64))
     spaces["b"] = spaces["b"][:, 1:]
@@ -107,6 +108,12 @@ def test_awkward_columns():
     constant = BandedRidge(ALPHAS, n_random=4, scoring="pearsonr").fit(spaces, Y)
     assert constant.score_.isnan().tolist() == [False, False, False, True]
     assert constant.gamma_[:, 3].tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_features_that_are_rounding_noise_are_constant():
+    spaces, Y = spaces_and_targets(dtype=np.float32)
+    spaces["b"][:, 0] = 3.0 + np.float32(3e-7) * (np.arange(26) % 2)  # the last bit of float32
+    assert (BandedRidge(ALPHAS, n_random=2).fit(spaces, Y).coef_["b"][0] == 0).all()
 
 
 def test_it_can_be_cross_validated():
