@@ -159,8 +159,10 @@ def _says_nothing(pairs: Tensor) -> Tensor:
     return ~mean.isfinite() | is_constant(std, mean, pairs.dtype)
 
 
-def _unit(vectors: Tensor, undefined: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).masked_fill(undefined[:, None], torch.nan)
+def _unit(vectors: Tensor, undefined: Tensor | None = None) -> Tensor:
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    norms = norms if undefined is None else norms.masked_fill(undefined, torch.nan)
+    return vectors / norms[:, None]  # 0 / 0 is NaN
 
 
 def _pearson(pairs: Tensor) -> Tensor:
@@ -182,11 +184,11 @@ def _rho_a(pairs: Tensor) -> Tensor:
 
 
 def _cosine(pairs: Tensor) -> Tensor:
-    return _unit(pairs, (pairs == 0).all(dim=1))
+    return _unit(pairs)
 
 
 def _whitened_cosine(pairs: Tensor) -> Tensor:
-    return _unit(_kernels(pairs), (pairs == 0).all(dim=1))
+    return _unit(_kernels(pairs))
 
 
 def _whitened_pearson(pairs: Tensor) -> Tensor:

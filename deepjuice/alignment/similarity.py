@@ -36,12 +36,12 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, unbiased: bool = False) -> float:
 
     From 0 to 1 (Kornblith et al. 2019, ICML). With few stimuli and many features this is near 1 even for noise;
     `unbiased=True` takes the U-statistic of HSIC instead (Song et al. 2012, JMLR 13, 1393-1434; for CKA: Nguyen et al.
-    2021, ICLR), which is 0 on average for independent features, and may be negative. With d_i = |row i of Xc|^2 and
+    2021, ICLR), which is 0 on average for independent features, and from -1 to 1. With d_i = |row i of Xc|^2 and
     e_i that of Yc it is
 
         (|Xc' Yc|^2 - n/(n - 2) sum d_i e_i + sum d_i sum e_i / ((n - 1)(n - 2))) / (n (n - 3))
 
-    float64. NaN where a representation does not vary, or where an unbiased HSIC(X, X) is not positive. Raises
+    float64. NaN where a representation does not vary; unbiased, where all its stimuli are equally far apart. Raises
     InputError for unequal numbers of rows, fewer than 2 (unbiased: 4), and NaN or infinity.
 
     >>> X = torch.randn(10, 30, generator=torch.Generator().manual_seed(0))
@@ -55,7 +55,7 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, unbiased: bool = False) -> float:
     if unbiased:
         d, e = _row_squares(X), _row_squares(Y)
         cross, own_x, own_y = _debiased(cross, d, e), _debiased(own_x, d, d), _debiased(own_y, e, e)
-    if not (own_x > 0 and own_y > 0):
+    if own_x <= 0 or own_y <= 0:
         return math.nan
     return max(-1.0, min(1.0, cross / math.sqrt(own_x) / math.sqrt(own_y)))
 
@@ -137,7 +137,9 @@ def _row_squares(X: Tensor) -> Tensor:
 def _debiased(product: float, d: Tensor, e: Tensor) -> float:
     n = len(d)
     both = (d.sum() * e.sum()).item() / ((n - 1) * (n - 2))
-    return (product - n / (n - 2) * (d @ e).item() + both) / (n * (n - 3))
+    total = product - n / (n - 2) * (d @ e).item() + both
+    rounding = n * torch.finfo(d.dtype).eps * (product + both)
+    return total / (n * (n - 3)) if abs(total) > rounding else 0.0
 
 
 def _unit_factor(X: Tensor) -> Tensor:

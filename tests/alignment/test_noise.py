@@ -78,6 +78,8 @@ def test_shrinkage_grows_with_noise():
     assert noise_from_residuals(independent).shrinkage > 0.5
     assert noise_from_residuals(residuals_of(2000, 10)).shrinkage < 0.02
     assert noise_from_residuals(rng.normal(size=(20, 1))).shrinkage == 1
+    cut = [noise_from_residuals(rng.normal(size=(5, 3))).shrinkage for _ in range(30)]
+    assert max(cut) == 1 and min(cut) > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -95,6 +97,16 @@ def test_mahalanobis_equals_scipy_and_rsatoolbox(shape):
     theirs = toolbox.rdm.calc_rdm(toolbox.data.Dataset(X), method="mahalanobis", noise=precision).get_matrices()[0]
     np.testing.assert_allclose(squared / shape[1], theirs, rtol=1e-6, atol=1e-6)
     assert squared[0, 9] == 0 and squared[1, 10] == 0 and torch.equal(squared, squared.T) and squared[0, 10] > 0
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_mahalanobis_far_from_the_origin_and_of_any_scale(shape):
+    rng = np.random.default_rng(1)
+    X, noise = np.round(rng.normal(size=(9, shape[1])), 3), noise_from_residuals(rng.normal(size=shape), 0.2)
+    for method, power in (("mahalanobis", 1), ("squared_mahalanobis", 2)):
+        near = compute_rdm(X, method, noise=noise)
+        np.testing.assert_allclose(compute_rdm(X + 1e10, method, noise=noise), near, rtol=1e-4)
+        np.testing.assert_allclose(compute_rdm(X * 1e-130, method, noise=noise) / 1e-130**power, near, rtol=1e-9)
 
 
 def repeats_of(r=3, n=6, p=20, signal=1.0, seed=0):
@@ -148,10 +160,18 @@ def test_crossnobis_of_any_scale(scale):
     np.testing.assert_allclose(crossnobis_rdm(repeats * scale) / scale / scale, crossnobis_rdm(repeats), rtol=1e-9)
 
 
-def test_crossnobis_of_one_stimulus_shown_twice_is_zero():
-    repeats = repeats_of()
-    twice = crossnobis_rdm(np.concatenate([repeats, repeats[:, :2]], axis=1))
-    assert twice[0, 6] == 0 and twice[1, 7] == 0 and twice[0, 7] != 0
+@pytest.mark.parametrize("shape", [(3, 6, 20), (2, 60, 1003), (4, 50, 7)], ids=str)
+def test_crossnobis_of_all_shown_twice_is_zero(shape):
+    repeats = repeats_of(*shape)
+    n = shape[1]
+    twice = crossnobis_rdm(np.concatenate([repeats, repeats], axis=1))
+    assert (twice[range(n), range(n, 2 * n)] == 0).all() and (twice == 0).sum() == 4 * n
+
+
+def test_crossnobis_far_from_the_origin():
+    repeats = np.round(repeats_of(), 3)
+    far = crossnobis_rdm(repeats + 1e9 * np.arange(3)[:, None, None])
+    np.testing.assert_allclose(far, crossnobis_rdm(repeats), rtol=1e-4, atol=1e-4)
 
 
 def test_residuals_are_what_the_mean_leaves():

@@ -82,6 +82,13 @@ def test_all_shown_twice(method, shape, dtype):
     np.testing.assert_allclose(rdm[:20, :20], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["pearson", "cosine", "spearman"])
+def test_opposites_are_two_apart_and_not_more(method):
+    X = features(150, 2003)
+    rdm = compute_rdm(np.concatenate([X, -X]), method)
+    assert rdm.max() == 2 and (rdm > 1.99).sum() == 300
+
+
 @pytest.mark.parametrize("method", METRICS)
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-30, 1e30, 1e150, 1e300])
 def test_any_scale(method, scale):
@@ -93,6 +100,19 @@ def test_any_scale(method, scale):
         return
     factor = {"euclidean": scale, "squared_euclidean": scale * scale}.get(method, 1)
     np.testing.assert_allclose(rdm / factor, compute_rdm(X, method), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", ["pearson", "cosine", "concordance", "euclidean"])
+@pytest.mark.parametrize("exponent", [-1060, 1023])
+def test_the_ends_of_float64(method, exponent):
+    X = np.round(features() * 4) / 64  # few digits, for there are few where numbers end
+    X = -np.abs(X) / np.abs(X).max()
+    X[0, 0] = 0  # none is above zero
+    X = np.ldexp(np.ldexp(X, 6).round(), exponent - 6)
+    rdm, expected = compute_rdm(X, method), compute_rdm(np.ldexp(X, -exponent), method)
+    if method == "euclidean":
+        expected = torch.tensor(np.ldexp(expected.numpy(), exponent))
+    torch.testing.assert_close(rdm, expected, rtol=1e-4, atol=1e-11 if method != "euclidean" else 0)
 
 
 @pytest.mark.parametrize("method", SCALE_FREE)

@@ -174,6 +174,13 @@ def test_pairs_are_those_of_scipy():
     np.testing.assert_array_equal(upper_triangle(np.stack([rdm, 2 * rdm])), [squareform(rdm), 2 * squareform(rdm)])
 
 
+@pytest.mark.parametrize("method", COMPARISONS)
+def test_float32_pairs_are_widened(method):
+    pairs = torch.tensor(np.stack([pairs_of(seed=s) for s in range(3)])).float()
+    narrow, wide = compare_pairs(pairs[:1], pairs, method), compare_pairs(pairs[:1].double(), pairs.double(), method)
+    assert torch.equal(narrow, wide)
+
+
 def test_float32_rdms_are_widened():
     a, b = squareform(pairs_of(dtype=np.float32)), squareform(pairs_of(seed=1, dtype=np.float32))
     wide = compare_rdms(a.astype(np.float64), b.astype(np.float64), "whitened_cosine")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
 from scipy.stats import ortho_group
+from torch.overrides import TorchFunctionMode
 
 from deepjuice.alignment import similarity
 from deepjuice.alignment.linalg import blocks
@@ -104,14 +105,35 @@ def test_blocks_change_nothing(widths, monkeypatch):
     assert [measure(X, Y) for measure in measures] == pytest.approx(whole, abs=1e-12)
 
 
-def test_nothing_of_features_by_features_nor_stimuli_by_stimuli_is_made(monkeypatch):
-    sizes = []
-    true_gram = similarity.row_gram
-    monkeypatch.setattr(similarity, "row_gram", lambda parts: sizes.append(len(g := true_gram(parts))) or g)
-    linear_cka(*two(40, 70))
-    linear_cka(*two(5, 8))
-    linear_cka(*two(90, 1))
-    assert sizes == [12, 12, 5, 8, 12, 1]
+class Largest(TorchFunctionMode):
+    """Notes the size of the largest tensor that any call returns."""
+
+    numel = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.numel = max(self.numel, result.numel() if isinstance(result, torch.Tensor) else 0)
+        return result
+
+
+@pytest.mark.parametrize("shape", [(300, 400, 10), (300, 3, 10), (2, 9, 300), (9, 5, 300)], ids=str)
+def test_nothing_of_features_by_features_nor_stimuli_by_stimuli_is_made(shape):
+    p, q, n = shape
+    X, Y = two(p, q, n)
+    with Largest() as cka:
+        linear_cka(X, Y)
+        linear_cka(X, Y, unbiased=True)
+    assert cka.numel == n * max(p, q)
+    with Largest() as procrustes:
+        procrustes_similarity(X, Y)
+    assert procrustes.numel <= n * (max(p, q) + n if max(p, q) > n else max(p, q))
+
+
+@pytest.mark.parametrize("n", [5, 8, 60])
+def test_stimuli_that_are_equally_far_apart(n):
+    X, Y = 3 * np.eye(n) + 1, two(4, 6, n=n)[0]
+    assert math.isnan(linear_cka(X, Y, unbiased=True)) and math.isnan(linear_cka(Y, X, unbiased=True))
+    assert 0 < linear_cka(X, Y) < 1
 
 
 @pytest.mark.parametrize("p", [6, 30])
