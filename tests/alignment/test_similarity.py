@@ -134,6 +134,19 @@ def test_stimuli_that_are_equally_far_apart(n):
     X, Y = 3 * np.eye(n) + 1, two(4, 6, n=n)[0]
     assert math.isnan(linear_cka(X, Y, unbiased=True)) and math.isnan(linear_cka(Y, X, unbiased=True))
     assert 0 < linear_cka(X, Y) < 1
+    for seed in range(5):
+        turned = X @ ortho_group.rvs(n, random_state=seed)
+        assert math.isnan(linear_cka(turned, Y, unbiased=True))
+    bent = X + 1e-4 * two(n, 1, n=n)[0]
+    parts = [hsic_unbiased(centred(A), centred(B)) for A, B in ((bent, Y), (bent, bent), (Y, Y))]
+    expected = parts[0] / np.sqrt(parts[1] * parts[2])
+    assert linear_cka(bent, Y, unbiased=True) == pytest.approx(expected, rel=1e-4)
+
+
+def test_never_above_one():
+    for seed in range(50):
+        X = two(7, 3, seed=seed)[0]
+        assert 1 - 1e-12 < linear_cka(X, X) <= 1 and 1 - 1e-12 < linear_cka(X, 3 * X, unbiased=True) <= 1
 
 
 @pytest.mark.parametrize("p", [6, 30])
