@@ -168,7 +168,7 @@ def p_values(observed: Tensor, null: Tensor) -> Tensor:
     scores = observed.to(null)
     ordered = null.sort(dim=0).values.T.contiguous()
     below = torch.searchsorted(ordered, (scores.reshape(-1, null.shape[1]).T - TIE).contiguous())
-    p = ((1 + len(null) - below.T) / (1 + len(null))).to(null.dtype).reshape(scores.shape)
+    p = ((1 + len(null) - below.T).to(null) / (1 + len(null))).reshape(scores.shape)
     return p.masked_fill(scores.isnan() | null.isnan().any(dim=0), torch.nan)
 
 
