@@ -64,6 +64,16 @@ def test_selection_by_other_scores_is_the_loops(scoring):
     np.testing.assert_array_equal(chosen.alpha, ALPHAS[table.argmax(dim=0)])
 
 
+def test_targets_without_a_score_have_no_say_in_a_shared_alpha():
+    X, Y = (torch.tensor(v) for v in simulated(20, 30))
+    dec, flat = ridge_decompose(X), torch.ones(20, 1, dtype=torch.float64)
+    chosen = [
+        select_alphas(dec, y, ALPHAS[::-1].copy(), "pearsonr", per_target=False).alpha[0]
+        for y in (Y, torch.cat([Y, flat], dim=1))
+    ]
+    assert chosen[0] == chosen[1] < ALPHAS[-1]
+
+
 @pytest.mark.parametrize("shape", [(24, 60), (50, 12)], ids=["wide", "tall"])
 @pytest.mark.parametrize("bytes_a_block", [1, 10_000, 30_011])
 def test_block_size_changes_nothing(shape, bytes_a_block):

@@ -53,6 +53,12 @@ def test_huge_and_tiny_targets(shape, scale):
     assert torch.equal(choose_alphas(dec, Y * scale, ALPHAS), in_float64(dec, Y, ALPHAS))
 
 
+def test_huge_targets_below_zero_without_an_intercept():
+    X, Y = (torch.tensor(v) for v in simulated(24, 60))
+    Y, dec = Y - Y.amax(dim=0), ridge_decompose(X, fit_intercept=False)
+    assert torch.equal(choose_alphas(dec, Y * 1e150, ALPHAS), in_float64(dec, Y, ALPHAS))
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_large_offset(shape, dtype):
@@ -116,6 +122,7 @@ def test_float32_that_overflows_is_left_to_float64(monkeypatch):
     dec = ridge_decompose(X)
     expected = in_float64(dec, Y, ALPHAS)
     broken = ridge_screening._times_transposed
+    monkeypatch.setattr("deepjuice.alignment.ridge.screens_in_float32", lambda device: True)  # which would see it
     monkeypatch.setattr(ridge_screening, "_times_transposed", lambda rows, matrix: broken(rows, matrix) * torch.inf)
     assert torch.equal(choose_alphas(dec, Y, ALPHAS), expected)
 
