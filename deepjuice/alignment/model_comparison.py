@@ -71,7 +71,7 @@ def paired_test(
     t = torch.where((difference == 0) & (error == 0), 0.0, difference.abs() / error)
     df = df.cpu().numpy() if isinstance(df, Tensor) else df
     p = torch.as_tensor(2 * stats.t.sf(t.cpu().numpy(), df)).to(resamples)
-    undefined = difference.isnan() | (resamples.isnan().double().mean(dim=0) > MAX_UNDEFINED)
+    undefined = difference.isnan() | (resamples.isnan().to(resamples).mean(dim=0) > MAX_UNDEFINED)
     return PairedTest(difference, low, high, p.masked_fill(undefined, torch.nan))
 
 

@@ -149,7 +149,7 @@ def confidence_interval(resamples: Tensor, level: float = 0.95, df: float | Tens
     mean = values.nanmean(dim=0)
     quantiles = quantiles.reshape(2, *mean.shape)
     low, high = quantiles + (quantiles - mean) * (widening - 1)
-    unsure = values.isnan().double().mean(dim=0) > MAX_UNDEFINED
+    unsure = values.isnan().to(values).mean(dim=0) > MAX_UNDEFINED
     return low.masked_fill(unsure, torch.nan), high.masked_fill(unsure, torch.nan)
 
 
