@@ -191,7 +191,7 @@ class MaxNull:
 
     def update(self, null: Tensor) -> None:
         """Take in the null scores (P, cells) of one more layer; NaN (a layer without a score) is passed over."""
-        self.null = null.clone() if self.null is None else torch.fmax(self.null, null)
+        self.null = null if self.null is None else torch.fmax(self.null, null)
 
     def p_values(self, observed: Tensor) -> Tensor:
         """Return the corrected p-values of scores (layers, cells), as `p_values`."""
