@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment import TorchRidgeGCV, compare_rdms, compute_rdm, pearsonr, upper_triangle
-from deepjuice.alignment.bootstrap import GeometryResampler
-from deepjuice.alignment.resampling import ResamplingPlan
+from deepjuice.alignment.inference.bootstrap import GeometryResampler
+from deepjuice.alignment.inference.resampling import ResamplingPlan
 
 ALPHAS = np.logspace(-1, 5, 7)
 Work = Callable[[], object]

@@ -11,8 +11,8 @@ import deepjuice
 # path -> true home -> names
 PATHS = {
     "deepjuice.alignment": {
-        "deepjuice.alignment.rdm": ["compare_rdms", "compute_rdm"],
-        "deepjuice.alignment.ridge_gcv": ["TorchRidgeGCV"],
+        "deepjuice.alignment.geometry.rdm": ["compare_rdms", "compute_rdm"],
+        "deepjuice.alignment.encoding.ridge_gcv": ["TorchRidgeGCV"],
         "deepjuice.alignment.scores": ["compute_score", "get_scoring_method"],
     },
     "deepjuice.benchmark": {"deepjuice.results.tidy": ["get_results_max"]},

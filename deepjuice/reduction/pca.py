@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deepjuice.alignment.geometry.spectrum import effective_dimensionality
 from deepjuice.alignment.linalg import ArrayLike, as_matrix
-from deepjuice.alignment.spectrum import effective_dimensionality
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError
 

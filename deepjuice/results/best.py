@@ -58,7 +58,7 @@ def compare_models(best: pd.DataFrame, resamples: xr.DataArray, df: xr.DataArray
         return pd.DataFrame(columns=list(COMPARISON_COLUMNS))
     import torch  # not loaded by who only reads tables
 
-    from deepjuice.alignment import model_comparison
+    from deepjuice.alignment.inference import model_comparison
 
     cells = rows.loc[models[0]].index
     at = [pd.Index(resamples[dim].values).get_indexer(cells.get_level_values(n)) for n, dim in enumerate(_BEST_DIMS)]

@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from deepjuice.alignment.bootstrap import EncodingResampler, GeometryResampler
-from deepjuice.alignment.resampling import (
+from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
+from deepjuice.alignment.inference.resampling import (
     MIN_SUBJECTS,
     MaxNull,
     NestedBest,
@@ -22,7 +22,7 @@ from deepjuice.alignment.resampling import (
     confidence_interval,
     p_values,
 )
-from deepjuice.alignment.spread import deflate, over_subjects
+from deepjuice.alignment.inference.spread import deflate, over_subjects
 from deepjuice.results import MEAN, SPLITS
 from deepjuice.scoring.brain import Brain
 

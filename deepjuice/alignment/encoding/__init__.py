@@ -1,0 +1,1 @@
+"""Encoding models: features that predict the responses of every voxel."""

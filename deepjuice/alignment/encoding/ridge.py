@@ -1,0 +1,266 @@
+"""Ridge regression as plain functions: one decomposition of the features, then any number of targets.
+
+With features standardised beforehand, Xs = (X - mean) / scale, and an unpenalised intercept, the fit on n stimuli is
+
+    y_hat = H y,    H = 1 1'/n + Xs (Xs' Xs + alpha I)^-1 Xs',
+
+and leaving stimulus i out changes its residual to exactly (y_i - y_hat_i) / (1 - H_ii): each fold has its own mean and
+its own weights, only the scaling is shared (Allen 1974, Technometrics 16, 125-127; Golub, Heath & Wahba 1979,
+Technometrics 21, 215-223). Everything follows from `ridge_decompose`, which serves all subjects and regions that saw
+these stimuli.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepjuice.alignment.encoding.ridge_decomposition import (
+    RidgeDecomposition,
+    as_alphas,
+    as_targets,
+    centre,
+    project,
+    ridge_decompose,
+    standardise,
+)
+from deepjuice.alignment.encoding.ridge_screening import screened_choice, screens_in_float32
+from deepjuice.alignment.linalg import BLOCK_BYTES, blocks
+from deepjuice.alignment.scores import columnwise_score
+from juicyfruits.errors import InputError
+
+__all__ = [
+    "DEFAULT_ALPHAS",
+    "AlphaSelection",
+    "RidgeDecomposition",
+    "choose_alphas",
+    "count_at_edges",
+    "loo_predictions",
+    "loo_scores",
+    "project",
+    "ridge_coefficients",
+    "ridge_decompose",
+    "ridge_weights",
+    "select_alphas",
+]
+
+DEFAULT_ALPHAS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 17))
+"""Nineteen alphas from 0.1 to 1e8, two a decade, for z-scored features (eigenvalues up to n p)."""
+
+SQUARED_ERROR = "neg_mean_squared_error"
+
+
+class AlphaSelection(NamedTuple):
+    """The chosen `alpha` and its `score` (targets,), and all `scores` (alphas, targets) where they were asked for."""
+
+    alpha: Tensor
+    score: Tensor
+    scores: Tensor | None = None
+
+
+def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Fit targets (n, t) at one alpha or one a target (t,): weights (r, t) in the decomposition's basis, means (t,).
+
+        weights = basis' (Y - mean) / (eigenvalues + alpha)
+
+    >>> X, Y = torch.randn(9, 4), torch.randn(9, 2)
+    >>> dec = ridge_decompose(X)
+    >>> weights, y_mean = ridge_weights(dec, Y, alpha=1.0)
+    >>> (y_mean + project(dec, X) @ weights).shape
+    torch.Size([9, 2])
+    """
+    Y = as_targets(dec, Y)
+    alpha = as_alphas(dec, alpha)
+    centred, y_mean = centre(dec, Y)
+    return (dec.basis.T @ centred).div_(dec.eigenvalues[:, None] + alpha), y_mean
+
+
+def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn weights (r, t) into coefficients (p, t) on the features as they came, and intercepts (t,).
+
+    >>> dec = ridge_decompose(torch.eye(4, 6))
+    >>> coefficients, intercept = ridge_coefficients(dec, *ridge_weights(dec, torch.ones(4, 2), 1.0))
+    >>> coefficients.shape, intercept
+    (torch.Size([6, 2]), tensor([1., 1.], dtype=torch.float64))
+    """
+    if dec.is_dual:
+        dual = dec.basis @ weights
+        parts = blocks(dec.X.shape[1], 8 * len(dec.X))
+        coefficients = torch.cat([standardise(dec, dec.X, columns).T @ dual for columns in parts])
+    else:
+        coefficients = dec.rotation @ weights
+    coefficients *= dec.inverse_scale[:, None]
+    return coefficients, y_mean - dec.mean @ coefficients
+
+
+def loo_predictions(
+    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, *, block_bytes: int = BLOCK_BYTES
+) -> Tensor:
+    """Predict every stimulus of Y (n, t) from a fit on all the others, at one alpha or one a target (t,): (n, t).
+
+        y_i - (y_i - y_hat_i) / (1 - H_ii)
+
+    Exact for the intercept of every fold; the scaling of X stays that of all stimuli.
+
+    >>> loo_predictions(ridge_decompose(torch.ones(4, 2)), torch.tensor([[1.0], [2.0], [3.0], [6.0]]), 1.0).T
+    tensor([[3.6667, 3.3333, 3.0000, 2.0000]], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    predictions = dec.mean.new_empty(Y.shape)
+    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
+        predictions[:, targets] = Y[:, targets] - residual
+    return predictions
+
+
+def loo_scores(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alpha: Tensor | float,
+    scoring: str = SQUARED_ERROR,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> Tensor:
+    """Score the leave-one-out predictions of Y (n, t) at one alpha or one a target (t,): (t,), float64.
+
+    >>> dec = ridge_decompose(torch.ones(4, 2))
+    >>> loo_scores(dec, torch.tensor([1.0, 2.0, 3.0, 6.0]), 1.0)
+    tensor([-6.2222], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    score = columnwise_score(scoring)
+    scores = dec.mean.new_empty(Y.shape[1])
+    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
+        scores[targets] = _score_residual(score, scoring, Y[:, targets], residual)
+    return scores
+
+
+def select_alphas(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    scoring: str = SQUARED_ERROR,
+    *,
+    per_target: bool = True,
+    keep_scores: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+) -> AlphaSelection:
+    """Choose as `choose_alphas` does, and score the choice; `keep_scores` also keeps the scores of all alphas.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> X = torch.randn(20, 3, generator=generator)
+    >>> select_alphas(ridge_decompose(X), X[:, :1], alphas=(0.1, 10.0)).alpha
+    tensor([0.1000], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    if not keep_scores:
+        alpha = choose_alphas(dec, Y, alphas, scoring, per_target=per_target, block_bytes=block_bytes)
+        return AlphaSelection(alpha, loo_scores(dec, Y, alpha, scoring, block_bytes=block_bytes))
+    grid = _as_grid(dec, alphas)
+    scores = _all_scores(dec, Y, grid, scoring, block_bytes)
+    best = _best(scores, per_target)
+    return AlphaSelection(grid[best], scores.gather(0, best[None])[0], scores)
+
+
+def choose_alphas(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    scoring: str = SQUARED_ERROR,
+    *,
+    per_target: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> Tensor:
+    """Return the alpha (t,) at which the exact leave-one-out predictions of each target of Y (n, t) score best.
+
+    Ties go to the alpha named first. `per_target=False` chooses one alpha by the mean score over targets; targets
+    without a score (a constant has no correlation) have no say in it. Targets are worked through in blocks of about
+    `block_bytes` and alphas in a loop, so that no (n, targets, alphas) array exists. Squared errors with an alpha a
+    target are screened in float32 and decided in float64 (`ridge_screening`); all else is float64 throughout. Raises
+    InputError for alphas that are not positive and an unknown scoring.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> X = torch.randn(20, 3, generator=generator)
+    >>> choose_alphas(ridge_decompose(X), X[:, :1], alphas=(0.1, 10.0))
+    tensor([0.1000], dtype=torch.float64)
+    """
+    Y = as_targets(dec, Y)
+    grid = _as_grid(dec, alphas)
+    if scoring == SQUARED_ERROR and per_target and screens_in_float32(Y.device):
+        return grid[screened_choice(dec, Y, grid, block_bytes)]
+    return grid[_best(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
+
+
+def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
+    if len(alphas) == 0:
+        raise InputError("The alphas must be at least one positive number, but none came; see DEFAULT_ALPHAS.")
+    return as_alphas(dec, torch.as_tensor(alphas, dtype=dec.mean.dtype))
+
+
+def _best(scores: Tensor, per_target: bool) -> Tensor:
+    comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
+    return comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(scores.shape[1])
+
+
+def _score_residual(score: Callable[[Tensor, Tensor], Tensor], scoring: str, Y: Tensor, residual: Tensor) -> Tensor:
+    if scoring == SQUARED_ERROR:  # without the detour over predictions, which cancels where targets have an offset
+        return -residual.square_().mean(dim=0)
+    wide = Y.to(residual.dtype)
+    return score(wide, wide - residual)
+
+
+def _target_blocks(dec: RidgeDecomposition, Y: Tensor, block_bytes: int) -> Iterator[slice]:
+    n, r = dec.basis.shape
+    return blocks(Y.shape[1], 8 * (3 * n + 2 * r), block_bytes)
+
+
+def _all_scores(dec: RidgeDecomposition, Y: Tensor, grid: Tensor, scoring: str, block_bytes: int) -> Tensor:
+    """Scores (alphas, targets) of all leave-one-out predictions, in float64."""
+    score = columnwise_score(scoring)
+    scores = dec.mean.new_empty(len(grid), Y.shape[1])
+    squared = dec.basis.square()
+    for targets in _target_blocks(dec, Y, block_bytes):
+        centred, _ = centre(dec, Y[:, targets])
+        rotated = dec.basis.T @ centred
+        for k, alpha in enumerate(grid):
+            residual = _residual(dec, squared, centred, rotated, alpha[None])
+            scores[k, targets] = _score_residual(score, scoring, Y[:, targets], residual)
+    return scores
+
+
+def _loo_residuals(
+    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, block_bytes: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield targets and their leave-one-out residuals (n, targets), block by block."""
+    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
+    squared = dec.basis.square()
+    for targets in _target_blocks(dec, Y, block_bytes):
+        centred, _ = centre(dec, Y[:, targets])
+        yield targets, _residual(dec, squared, centred, dec.basis.T @ centred, alpha[targets])
+
+
+def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, rotated: Tensor, alpha: Tensor) -> Tensor:
+    """Leave-one-out residuals (n, t) of centred targets, given basis' centred (r, t), at alphas (t,) or one (1,)."""
+    values, each = alpha.unique(return_inverse=True)  # 1 - H_ii once an alpha, not once a target
+    inverse = 1.0 / (dec.eigenvalues[:, None] + values)
+    if dec.is_dual:
+        # I - H = U diag(alpha / (e + alpha)) U': no difference of nearly equal numbers, however small alpha is.
+        kept = values * inverse
+        residual = dec.basis @ (rotated * kept[:, each])
+        return residual.div_((squared @ kept)[:, each])
+    residual = torch.addmm(centred, dec.basis, rotated * inverse[:, each], alpha=-1)
+    return residual.div_((dec.own_share - squared @ inverse)[:, each])
+
+
+def count_at_edges(alpha: Tensor, alphas: Sequence[float] = DEFAULT_ALPHAS) -> tuple[int, int]:
+    """Count the targets whose chosen alpha is the lowest and the highest of the grid: a grid too narrow shows here.
+
+    Targets without any signal belong at the upper edge, for their best prediction is the mean.
+
+    >>> count_at_edges(torch.tensor([0.1, 1.0, 10.0, 10.0]), alphas=(0.1, 1.0, 10.0))
+    (1, 2)
+    """
+    low, high = (torch.tensor(edge, dtype=alpha.dtype, device=alpha.device) for edge in (min(alphas), max(alphas)))
+    return int(torch.isclose(alpha, low).sum()), int(torch.isclose(alpha, high).sum())

@@ -1,0 +1,1 @@
+"""Geometry: how similar the representations of stimuli are, and of which shape."""

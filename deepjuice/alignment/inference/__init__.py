@@ -1,0 +1,1 @@
+"""Inference: how well a perfect model could do, and how sure we are of a score."""
