@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from deepjuice import versions
 from deepjuice.extraction.inspection import MapRecord
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import check_replaceable, digest
@@ -95,10 +96,18 @@ class FeatureStore:
             )
         try:
             self._group = zarr.open_group(self.path, mode="r")
-            self.header = _read_header(dict(self._group.attrs["header"]))
-            self.digest, self._checksums = self._group.attrs["digest"], dict(self._group.attrs["checksums"])
+            attrs = dict(self._group.attrs)
+            version = attrs["header"]["stage_version"]
+            if version == versions.EXTRACT:  # of another one nothing more is known
+                self.header, self.digest = _read_header(attrs["header"]), attrs["digest"]
+                self._checksums = dict(attrs["checksums"])
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(f"it cannot be read ({type(error).__name__}: {error})") from error
+        if version != versions.EXTRACT:
+            raise InputError(
+                f"feature store {self.path}: expected what version {versions.EXTRACT} of extraction writes, got "
+                f"a store of version {version}; delete it and extract again."
+            )
         if self.header.digest != self.digest:
             raise self._damaged("its header is not the one it was written with")
         self._row_means, self._row_checksums = self._read_small("row_means"), self._read_small("row_checksums")
@@ -119,6 +128,14 @@ class FeatureStore:
         if not np.array_equal(row_checksums(values), self._row_checksums[:, self._column[uid]]):
             raise self._damaged(f"the values of features/{uid} are not those that were written")
         return values
+
+    def check_stimuli(self, name: str, digest: str) -> None:
+        """Raise `InputError` unless the features are of the stimuli of the benchmark `name`, which have that digest."""
+        if self.header.stimulus_digest != digest:
+            raise InputError(
+                f"feature store {self.path}: expected features of the stimuli of {name!r} ({digest}), "
+                f"got others ({self.header.stimulus_digest}); extract again."
+            )
 
     def row_means(self, uid: str) -> np.ndarray:
         """Return the mean over features of every unprojected row, (n_stimuli,) float32."""

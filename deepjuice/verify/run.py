@@ -68,11 +68,7 @@ def verify(
     Raises:
         InputError: when the store is of other stimuli, a layer is unknown, or the device has no float64.
     """
-    if store.header.stimulus_digest != benchmark.stimulus_digest:
-        raise InputError(
-            f"feature store {store.path}: expected features of the stimuli of {benchmark.name!r} "
-            f"({benchmark.stimulus_digest}), got others ({store.header.stimulus_digest}); extract again."
-        )
+    store.check_stimuli(benchmark.name, benchmark.stimulus_digest)
     device = get_device(device)
     if working_dtype(device) != torch.float64:
         raise InputError(f"device {device} must have float64 to be held to the peers' digits; verify on cpu or cuda.")

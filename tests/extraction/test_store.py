@@ -115,3 +115,20 @@ def test_a_model_in_double_precision_is_stored_in_single(net, pictures, tmp_path
     for record in single.maps:
         assert double[record.uid].dtype == np.float32
         np.testing.assert_allclose(double[record.uid], single[record.uid], rtol=1e-4, atol=1e-5)
+
+
+def test_a_store_of_another_version_is_told_from_a_damaged_one(net, pictures, tmp_path):
+    out = run(net, pictures, tmp_path / "x.zarr").path
+    attributes = json.loads((out / "zarr.json").read_text())
+    attributes["attributes"]["header"] = {"stage_version": 1, "weights_digest": "old"}
+    (out / "zarr.json").write_text(json.dumps(attributes))
+    with pytest.raises(InputError, match=r"version \d of extraction writes, got a store of version 1; delete it"):
+        FeatureStore(out)
+    assert len(run(net, pictures, out)) > 0  # it is replaced
+
+
+def test_features_of_other_stimuli_are_told(net, pictures, tmp_path):
+    store = run(net, pictures, tmp_path / "x.zarr")
+    store.check_stimuli("mine", store.header.stimulus_digest)
+    with pytest.raises(InputError, match=r"expected features of the stimuli of 'mine' \(other\), got others \("):
+        store.check_stimuli("mine", "other")
