@@ -1,19 +1,25 @@
-"""Alphas by leave-one-out squared error: every alpha is looked at in float32, every close call settled in float64.
+"""Alphas by leave-one-out squared error: most ruled out unseen, others looked at in float32, close calls in float64.
 
-The leave-one-out residuals of a target z (centred, largest value 1) at one alpha are a fixed matrix times it,
+With basis U and its coordinates c = P' z of a target z (centred, largest value 1), P = U in the dual form and U / s in
+the primal, s = sqrt(eigenvalues + smallest alpha), which keeps |c| <= |z|, the residuals at one alpha are
 
-    dual    e = A z,             A = D^-1 U diag(alpha / (eigenvalues + alpha)) U'
-    primal  e = D^-1 z - B c,    B = D^-1 U diag(s / (eigenvalues + alpha)),    c = U' z / s,
+    r = P (kept c),     kept = alpha / (eigenvalues + alpha)        dual
+    r = z - P (fit c),  fit = s^2 / (eigenvalues + alpha)           primal; dual with s^2 = eigenvalues
 
-with U the basis, D = diag(1 - H_ii), and s = sqrt(eigenvalues + smallest alpha), which keeps |c| <= |z|. Matrices, z
-and c are made in float64 and rounded to float32, in which the products are several times faster. Rounding errors of a
-sum of n products grow as sqrt(n) eps (Higham & Mary 2019, SIAM J. Sci. Comput. 41, A2815-A2835), so that the residuals
-of a target are off by no more than about
+and those of left-out stimuli r / D, D = diag(1 - H_ii). Their squared sum is never less than |r|^2 / max(D)^2, and
+|r|^2 = sum_j kept_j^2 c_j^2, or |z|^2 - sum_j c_j^2 (2 fit_j - eigenvalue_j fit_j^2 / s_j^2), is one thin product for
+all alphas. So every target is evaluated at the alpha of its smallest |r| / mean(D), which is generalised
+cross-validation (Golub, Heath & Wahba 1979, Technometrics 21, 215-223), and then only at those alphas that could still
+be better.
 
-    |error| <= 4 sqrt(n) eps (largest 1 / D_ii + |O|_F) |z|,    O = B, or A less its diagonal, which is 1,
+Products are of float32, several times faster, of what was made in float64. Rounding errors of a sum of n products grow
+as sqrt(n) eps (Higham & Mary 2019, SIAM J. Sci. Comput. 41, A2815-A2835), so that r / D is off by no more than about
 
-and |e|^2 by 2 |e| |error| + |error|^2. An alpha that another one beats by more than their two errors is out; where
-more than one is left, their residuals are computed once more in float64. So the choice is that of float64.
+    |error| <= 4 sqrt(n) eps |D^-1 P kept|_F |z|,    or  4 sqrt(n) eps (1 / min(D) + |D^-1 P fit|_F) |z|
+
+(in the dual form that of the two is taken which loses less), and |r / D|^2 by 2 |r / D| |error| + |error|^2. An alpha
+that another one beats by more than their two errors is out; where more than one is left, they are evaluated once more
+in float64. So the choice is that of float64.
 """
 
 from __future__ import annotations
@@ -22,21 +28,26 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import one_hot
 
-from deepjuice.alignment.encoding.ridge_decomposition import RidgeDecomposition
-from deepjuice.alignment.linalg import blocks, row_gram, working_dtype
+from deepjuice.alignment.encoding.ridge_decomposition import RidgeDecomposition, centre
+from deepjuice.alignment.linalg import blocks, working_dtype
 
 SAFETY = 4.0
 """How many times sqrt(n) eps a float32 sum of n products may be off; about 100 times what is seen."""
 
 
-class _Operator(NamedTuple):
-    """The leave-one-out residuals at one alpha as matrices; `matrix` (n, n) dual, (n, p) primal."""
+class _Residuals(NamedTuple):
+    """Left-out residuals at k alphas, r / D = inverse_D (own z + P (factors c)) with c = P' z, and what bounds them."""
 
-    matrix: Tensor  # float32
-    own: Tensor | None  # primal: 1 / D (n,), float32
-    error: float  # the bound above for |z| = 1
+    P: Tensor  # (n, r)
+    factors: Tensor  # (k, r)
+    own: Tensor  # (k,), 1 or 0
+    inverse_D: Tensor  # (k, n)
+    size: Tensor  # (k,), norm of the matrices between z and r / D, which rounding errors go with
+    least: Tensor  # (k, r)
+    least_of_own: Tensor  # (k,): |r / D|^2 >= least_of_own |z|^2 + sum_j least_j c_j^2
+    spread: Tensor  # (k,), by which the lower bound becomes the error of generalised cross-validation
 
 
 def screens_in_float32(device: torch.device) -> bool:
@@ -47,7 +58,7 @@ def screens_in_float32(device: torch.device) -> bool:
     if working_dtype(device) != torch.float64:
         return False
     probe = torch.full((64, 64), 1.0 + 2.0**-12, device=device)  # the last digit is beyond TF32 and bfloat16
-    return torch.equal(_times_transposed(probe, torch.eye(64, device=device)), probe)
+    return torch.equal(probe @ torch.eye(64, device=device), probe)
 
 
 def screened_choice(dec: RidgeDecomposition, Y: Tensor, alphas: Tensor, block_bytes: int) -> Tensor:
@@ -60,97 +71,93 @@ def screened_choice(dec: RidgeDecomposition, Y: Tensor, alphas: Tensor, block_by
     >>> screened_choice(ridge_decompose(X), X[:, :1], torch.tensor([0.1, 10.0], dtype=torch.float64), 2**20)
     tensor([0])
     """
-    operators, scale = _operators(dec, alphas)
-    exact = _Exact(dec, alphas)
+    exact = _dual(dec, alphas) if dec.is_dual else _primal(dec, alphas)
+    rough = _Residuals(*(part.float() for part in exact))
     best = torch.empty(Y.shape[1], dtype=torch.long, device=Y.device)
     n, r = dec.basis.shape
     for targets in blocks(Y.shape[1], 8 * (3 * n + r), block_bytes):
-        Z = _unit_rows(dec, Y[:, targets])
-        errors, bounds = _screen(dec, Z, operators, scale)
+        Z = _unit_columns(dec, Y[:, targets])
+        errors, bounds = _screen(rough, Z.float())
         close = ~(errors - bounds > (errors + bounds).amin(dim=0))  # also where float32 overflowed
         unsure = (close.sum(dim=0) > 1).nonzero()[:, 0]
         if len(unsure):
-            errors[:, unsure] = exact.squared_errors(Z[unsure], close[:, unsure])
+            Z = Z[:, unsure]
+            errors[:, unsure] = _squared_errors(exact, Z, exact.P.T @ Z, close[:, unsure])
         best[targets] = errors.nan_to_num(nan=torch.inf).argmin(dim=0)
     return best
 
 
-def _unit_rows(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
-    """Centred targets as rows (t, n), each divided by its largest value, so that float32 holds its squares."""
-    Z = Y.T.to(dec.mean.dtype, copy=True, memory_format=torch.contiguous_format)
-    if dec.fit_intercept:
-        Z -= Z.mean(dim=1, keepdim=True)
-    low, high = torch.aminmax(Z, dim=1, keepdim=True)
+def _unit_columns(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
+    """Centred targets (n, t), each divided by its largest value, so that float32 holds its squares."""
+    Z, _ = centre(dec, Y)
+    low, high = torch.aminmax(Z, dim=0)
     largest = torch.maximum(-low, high)
     return Z.div_(largest.masked_fill_(largest == 0, 1.0))
 
 
-def _operators(dec: RidgeDecomposition, alphas: Tensor) -> tuple[list[_Operator], Tensor]:
-    """Return the operator of every alpha, and s (r,)."""
-    n = len(dec.basis)
-    squared = dec.basis.square()
-    scale = (dec.eigenvalues + alphas.min()).sqrt()
-    unit = SAFETY * n**0.5 * torch.finfo(torch.float32).eps
-    operators = []
-    for alpha in alphas:
-        inverse = 1.0 / (dec.eigenvalues + alpha)
-        if dec.is_dual:
-            kept = alpha * inverse
-            own = 1.0 / (squared @ kept)
-            matrix = row_gram([dec.basis * kept.sqrt()]) * own[:, None]
-            off_diagonal, largest, own = (squared @ kept.square() * own.square() - 1.0).clamp_(min=0).sum(), 1.0, None
-        else:
-            own = 1.0 / (dec.own_share - squared @ inverse)
-            matrix = dec.basis * (scale * inverse) * own[:, None]
-            off_diagonal, largest, own = matrix.square().sum(), own.max().item(), own.float()
-        error = unit * (largest + off_diagonal.sqrt().item())
-        operators.append(_Operator(matrix.float(), own, error))
-    return operators, scale
+def _dual(dec: RidgeDecomposition, alphas: Tensor) -> _Residuals:
+    e, P, squared = dec.eigenvalues, dec.basis, dec.basis.square()
+    inverse = 1.0 / (e + alphas[:, None])
+    kept, fit = alphas[:, None] * inverse, e * inverse
+    D = kept @ squared.T
+    largest = D.amax(dim=1, keepdim=True)
+    of_kept, of_fit = _size(squared, kept, D), 1.0 / D.amin(dim=1) + _size(squared, fit, D)
+    own = of_fit < of_kept
+    kept /= largest  # of small alphas it would be too small for float32
+    factors = torch.where(own[:, None], -fit, kept)
+    inverse_D = torch.where(own[:, None], 1.0, largest) / D
+    size = torch.minimum(of_fit, of_kept).masked_fill_(inverse_D.amax(dim=1) > 1e30, torch.inf)  # float32 underflows
+    spread = (largest[:, 0] / D.mean(dim=1)).square()
+    return _Residuals(P, factors, own.to(D), inverse_D, size, kept.square(), torch.zeros_like(size), spread)
 
 
-def _screen(dec: RidgeDecomposition, Z: Tensor, operators: list[_Operator], scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors (alphas, t) of rows Z (t, n) by float32 products, and how far each may be off; both float64."""
-    narrow = Z.float()
-    inputs = narrow if dec.is_dual else ((Z @ dec.basis) / scale).float()
-    norms = Z.new_empty(len(operators), len(Z))
-    for norm, operator in zip(norms, operators, strict=True):
-        residual = _times_transposed(inputs, operator.matrix)
-        if operator.own is not None:
-            residual = torch.addcmul(residual, narrow, operator.own, value=-1)
-        norm.copy_(torch.linalg.vector_norm(residual, dim=1))
-    error = torch.linalg.vector_norm(narrow, dim=1) * Z.new_tensor([operator.error for operator in operators])[:, None]
-    return norms.square(), (2.0 * norms + error) * error
+def _primal(dec: RidgeDecomposition, alphas: Tensor) -> _Residuals:
+    e, s2 = dec.eigenvalues, dec.eigenvalues + alphas.min()
+    inverse = 1.0 / (e + alphas[:, None])
+    fit, P = s2 * inverse, dec.basis / s2.sqrt()
+    squared = P.square()
+    D = dec.own_share - fit @ squared.T
+    size = 1.0 / D.amin(dim=1) + _size(squared, fit, D)
+    least_of_own = D.amax(dim=1) ** -2
+    least = -fit * (2.0 - e * inverse) * least_of_own[:, None]
+    spread = (D.amax(dim=1) / D.mean(dim=1)).square()
+    return _Residuals(P, -fit, torch.ones_like(size), 1.0 / D, size, least, least_of_own, spread)
 
 
-def _times_transposed(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Return rows (t, r) times matrix (n, r) transposed: (t, n), contiguous.
+def _size(squared: Tensor, factors: Tensor, D: Tensor) -> Tensor:
+    """Frobenius norms (k,) of D^-1 P diag(factors), with P elementwise squared."""
+    return ((factors.square() @ squared.T) / D.square()).sum(dim=1).sqrt()
 
-    A convolution of one pixel is this product. On the CPU oneDNN makes it, and on processors that are not Intel's two
-    to three times as fast as MKL, which makes PyTorch's matrix products.
+
+def _screen(rough: _Residuals, Z: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors (k, t) of targets Z (n, t), and how far each may be off: float64.
+
+    Infinity, without a doubt, stands where an alpha cannot be the best.
     """
-    if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        pixels = rows.T[None, :, None, :]
-        return functional.conv2d(pixels, matrix[:, :, None, None])[0, :, 0, :].T
-    return rows @ matrix.T
+    C = rough.P.T @ Z
+    norm = torch.linalg.vector_norm(Z, dim=0).double()
+    unit = SAFETY * len(Z) ** 0.5 * torch.finfo(Z.dtype).eps
+    error = unit * rough.size.double()[:, None] * norm
+    least = (rough.least @ C.square()).double() + rough.least_of_own[:, None] * norm.square()
+    first = one_hot((least * rough.spread[:, None]).argmin(dim=0), len(rough.own)).T.bool()
+    doubt = 4.0 * unit * (rough.least_of_own + torch.linalg.vector_norm(rough.least, dim=1))
+    least -= doubt[:, None] * norm.square()
+
+    errors = _squared_errors(rough, Z, C, first)
+    rest = ~first & ~(least > (errors + (2.0 * errors.sqrt() + error) * error).amin(dim=0))
+    errors = torch.minimum(errors, _squared_errors(rough, Z, C, rest))
+    return errors, ((2.0 * errors.sqrt() + error) * error).masked_fill_(~(first | rest), 0.0)
 
 
-class _Exact:
-    """Leave-one-out squared errors in float64 of a few targets at a few alphas."""
-
-    def __init__(self, dec: RidgeDecomposition, alphas: Tensor):
-        self.dec = dec
-        inverse = 1.0 / (dec.eigenvalues[:, None] + alphas)
-        self.factors = (alphas * inverse if dec.is_dual else inverse).T  # (k, r)
-        own = dec.basis.square() @ self.factors.T
-        self.own = (own if dec.is_dual else dec.own_share - own).T  # (k, n), the D of every alpha
-
-    def squared_errors(self, Z: Tensor, wanted: Tensor) -> Tensor:
-        """Squared errors (k, t) of rows Z (t, n) where `wanted` (k, t), infinity elsewhere."""
-        errors = torch.full(wanted.shape, torch.inf, dtype=Z.dtype, device=Z.device)
-        rotated = Z @ self.dec.basis
-        for k, (factor, own) in enumerate(zip(self.factors, self.own, strict=True)):
-            rows = wanted[k].nonzero()[:, 0]
-            fitted = (rotated[rows] * factor) @ self.dec.basis.T
-            residual = fitted if self.dec.is_dual else Z[rows] - fitted
-            errors[k, rows] = torch.linalg.vector_norm(residual / own, dim=1).square()
-        return errors
+def _squared_errors(residuals: _Residuals, Z: Tensor, C: Tensor, wanted: Tensor) -> Tensor:
+    """Squared errors (k, t) of targets Z (n, t), with C = P' Z, where `wanted` (k, t), infinity elsewhere: float64."""
+    errors = torch.full(wanted.shape, torch.inf, dtype=torch.float64, device=Z.device)
+    for k, own in enumerate(residuals.own.tolist()):
+        targets = wanted[k].nonzero()[:, 0]
+        if len(targets):
+            residual = residuals.P @ (C.index_select(1, targets) * residuals.factors[k, :, None])
+            if own:
+                residual += Z.index_select(1, targets)
+            residual *= residuals.inverse_D[k, :, None]
+            errors[k, targets] = torch.linalg.vector_norm(residual, dim=0).double().square_()
+    return errors

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepjuice.alignment import DEFAULT_ALPHAS, ridge_decompose, select_alphas
+from deepjuice.alignment import DEFAULT_ALPHAS, loo_predictions, ridge_decompose, select_alphas
 from deepjuice.alignment.encoding import ridge_screening
 from deepjuice.alignment.encoding.ridge import choose_alphas
 from deepjuice.alignment.encoding.ridge_screening import screens_in_float32
@@ -17,13 +17,15 @@ def in_float64(dec, Y, alphas):
     return select_alphas(dec, Y, alphas, keep_scores=True).alpha
 
 
-def bounds_hold(dec, Y, alphas):
-    """How far screened errors are off, at most, in units of their bounds."""
+def screened(dec, Y, alphas):
+    """Errors and bounds of the screening, the exact errors, and whether an alpha was looked at at all."""
     grid = torch.as_tensor(alphas, dtype=torch.float64)
-    Z = ridge_screening._unit_rows(dec, Y)
-    errors, bounds = ridge_screening._screen(dec, Z, *ridge_screening._operators(dec, grid))
-    exact = -select_alphas(dec, Z.T, alphas, keep_scores=True).scores * len(Y)
-    return ((errors - exact).abs() / bounds).max().item()
+    Z = ridge_screening._unit_columns(dec, Y)
+    exact = ridge_screening._dual(dec, grid) if dec.is_dual else ridge_screening._primal(dec, grid)
+    rough = ridge_screening._Residuals(*(part.float() for part in exact))
+    errors, bounds = ridge_screening._screen(rough, Z.float())
+    reference = -select_alphas(dec, Z, alphas, keep_scores=True).scores * len(Y)
+    return errors, bounds, reference, errors.isfinite()
 
 
 @pytest.mark.parametrize("shape", [(60, 200), (60, 60), (90, 20)], ids=["wide", "square", "tall"])
@@ -33,7 +35,10 @@ def test_thousands_of_targets_get_the_alphas_of_float64(shape, alphas, fit_inter
     X, Y = (torch.tensor(v) for v in simulated(*shape, n_targets=1500, seed=4))
     dec = ridge_decompose(X, fit_intercept=fit_intercept)
     assert torch.equal(choose_alphas(dec, Y, alphas), in_float64(dec, Y, alphas))
-    assert 0 < bounds_hold(dec, Y, alphas) < 0.5
+    errors, bounds, exact, seen = screened(dec, Y, alphas)
+    assert 0 < ((errors - exact).abs() / bounds)[seen].max() < 0.5
+    assert (bounds[~seen] == 0).all() and not seen.all()
+    assert (exact > exact.amin(dim=0))[~seen].all(), "what is ruled out unseen is not the best"
 
 
 @pytest.mark.parametrize("shape", [(60, 200), (90, 20)], ids=["wide", "tall"])
@@ -121,31 +126,69 @@ def test_block_size_changes_nothing(shape, block_bytes):
 def test_float32_that_overflows_is_left_to_float64(monkeypatch):
     X, Y = (torch.tensor(v) for v in simulated(24, 60, n_targets=50))
     dec = ridge_decompose(X)
-    expected = in_float64(dec, Y, ALPHAS)
-    broken = ridge_screening._times_transposed
-    monkeypatch.setattr(
-        "deepjuice.alignment.encoding.ridge.screens_in_float32", lambda device: True
-    )  # which would see it
-    monkeypatch.setattr(ridge_screening, "_times_transposed", lambda rows, matrix: broken(rows, matrix) * torch.inf)
+    expected, product = in_float64(dec, Y, ALPHAS), ridge_screening._squared_errors
+
+    def overflowing(residuals, Z, *args):
+        return product(residuals, Z, *args) * (torch.inf if Z.dtype == torch.float32 else 1.0)
+
+    monkeypatch.setattr(ridge_screening, "_squared_errors", overflowing)
     assert torch.equal(choose_alphas(dec, Y, ALPHAS), expected)
 
 
 def test_products_of_less_than_float32_are_not_screened_with(monkeypatch):
-    assert screens_in_float32(torch.device("cpu"))
-    product = ridge_screening._times_transposed
-    blurred = lambda rows, matrix: product(rows.bfloat16().float(), matrix)  # noqa: E731
-    monkeypatch.setattr(ridge_screening, "_times_transposed", blurred)
-    assert not screens_in_float32(torch.device("cpu"))
+    device = torch.device("cpu")
+    assert screens_in_float32(device) and not screens_in_float32(torch.device("mps"))
+    monkeypatch.setattr(torch, "eye", lambda n, device: torch.full((n, n), 1.0 / n).fill_diagonal_(1.0 + 1.0 / n))
+    assert not screens_in_float32(device), "a product that does not give every digit back"
+    monkeypatch.setattr("deepjuice.alignment.encoding.ridge.screens_in_float32", lambda device: False)
+    monkeypatch.setattr("deepjuice.alignment.encoding.ridge.screened_choice", None)
     X, Y = (torch.tensor(v) for v in simulated(24, 60, n_targets=500))
     dec = ridge_decompose(X)
     assert torch.equal(choose_alphas(dec, Y, FINE), in_float64(dec, Y, FINE))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 5), (300, 90, 40)])
-def test_the_convolution_is_the_product(shape):
-    t, n, r = shape
-    rng = torch.Generator().manual_seed(0)
-    rows, matrix = torch.randn(t, r, generator=rng), torch.randn(n, r, generator=rng)
-    product = ridge_screening._times_transposed(rows, matrix)
-    torch.testing.assert_close(product.double(), rows.double() @ matrix.double().T, rtol=1e-5, atol=1e-5)
-    assert product.shape == (t, n)
+def uneven(n, p, n_targets, seed=0):
+    """Stimuli of very unequal leverage: the smallest D is hundreds of times the largest, and bounds rule out little."""
+    rng = np.random.default_rng(seed)
+    X = np.exp(2 * rng.normal(size=(n, 1))) * rng.normal(size=(n, p))
+    signal = X @ rng.normal(size=(p, n_targets)) / p**0.5
+    return torch.tensor(X), torch.tensor(signal + rng.normal(size=(n, n_targets)) * np.exp(rng.normal(size=n_targets)))
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (90, 20)], ids=["wide", "tall"])
+@pytest.mark.parametrize("alphas", [ALPHAS, DEFAULT_ALPHAS, FINE], ids=["decades", "default", "fine"])
+def test_stimuli_of_unequal_leverage(shape, alphas):
+    X, Y = uneven(*shape, 1000)
+    dec = ridge_decompose(X)
+    expected = in_float64(dec, Y, alphas)
+    assert torch.equal(choose_alphas(dec, Y, alphas), expected) and len(expected.unique()) > 2
+    errors, bounds, exact, seen = screened(dec, Y, alphas)
+    assert ((errors - exact).abs() <= bounds)[seen].all() and (exact > exact.amin(dim=0))[~seen].all()
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (50, 12)], ids=["wide", "tall"])
+def test_the_lower_bound_is_below_and_residuals_are_the_loops(shape):
+    X, Y = uneven(*shape, 20)
+    dec, grid = ridge_decompose(X), torch.as_tensor(ALPHAS)
+    form = ridge_screening._dual(dec, grid) if dec.is_dual else ridge_screening._primal(dec, grid)
+    Z = ridge_screening._unit_columns(dec, Y)
+    C = form.P.T @ Z
+    exact = torch.stack([(Z - loo_predictions(dec, Z, alpha)).square().sum(dim=0) for alpha in ALPHAS])
+    everything = torch.ones_like(exact, dtype=torch.bool)
+    torch.testing.assert_close(ridge_screening._squared_errors(form, Z, C, everything), exact, rtol=1e-9, atol=1e-12)
+    least = form.least @ C.square() + form.least_of_own[:, None] * Z.square().sum(dim=0)
+    assert (least <= exact * (1 + 1e-9)).all() and (least[-1] > 0.5 * exact[-1]).all()
+    assert (C.norm(dim=0) <= Z.norm(dim=0) * (1 + 1e-12)).all()
+
+
+def test_a_stimulus_that_alone_knows_a_feature_is_left_to_float64():
+    """Its D is alpha / 1e16, beyond float32; the others have fewer features than they are, and alphas that matter."""
+    rng = np.random.default_rng(0)
+    X = torch.zeros(30, 40, dtype=torch.float64)
+    X[0, 0], X[1:, 1:5] = 1e8, torch.tensor(rng.normal(size=(29, 4)))
+    Y = X[:, 1:5] @ torch.tensor(rng.normal(size=(4, 300))) + 2 * torch.tensor(rng.normal(size=(30, 300)))
+    dec = ridge_decompose(X, scale=False, fit_intercept=False)
+    alphas = np.array([1e-20, 1.0, 10.0, 100.0])
+    expected = in_float64(dec, Y, alphas)
+    assert torch.equal(choose_alphas(dec, Y, alphas), expected) and len(expected.unique()) > 2
+    assert ridge_screening._dual(dec, torch.tensor(alphas)).size[0] == torch.inf
