@@ -70,7 +70,10 @@ def fit_ours(X: Tensor, Y: Tensor, X_test: Tensor, alphas: np.ndarray, device: s
 
 
 def himalaya_works(X: Tensor, Y: Tensor, X_test: Tensor, alphas: np.ndarray) -> dict[str, Work]:
-    """Return himalaya's ways: two estimators, all targets at once or 3,000 at a time; features are z-scored."""
+    """Return himalaya's ways: two estimators as they are called by default, and 3,000 targets at a time.
+
+    All fit, choose alphas and predict, as ours does, and are given z-scored features.
+    """
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import KernelRidgeCV
     from himalaya.ridge import RidgeCV
@@ -92,11 +95,11 @@ def himalaya_works(X: Tensor, Y: Tensor, X_test: Tensor, alphas: np.ndarray) -> 
 
 
 def against_himalaya(job: str, data: list[Tensor], alphas: np.ndarray, goal: float, rounds: int) -> Iterator[str]:
-    """Yield a line for himalaya's fastest way, all its times, and the test scores of all."""
+    """Yield a line for himalaya's faster estimator, called by default, its other times, and the test scores of all."""
     X, Y, X_test, Y_test = data
     peers = himalaya_works(X, Y, X_test, alphas)
     times, results = race({"ours": lambda: fit_ours(X, Y, X_test, alphas)[0], **peers}, rounds)
-    best = min(peers, key=times.get)
+    best = min((name for name in peers if "at a time" not in name), key=times.get)
     yield line(job, times["ours"], best, times[best], goal)
     scores = {name: pearsonr(Y_test, predicted).mean().item() for name, predicted in results.items()}
     better = "at least as good" if scores["ours"] >= max(scores.values()) - 1e-4 else "WORSE"

@@ -73,9 +73,14 @@ def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> 
     torch.Size([9, 2])
     """
     Y = as_targets(dec, Y)
-    alpha = as_alphas(dec, alpha)
-    centred, y_mean = centre(dec, Y)
-    return (dec.basis.T @ centred).div_(dec.eigenvalues[:, None] + alpha), y_mean
+    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
+    (n, r), t = dec.basis.shape, Y.shape[1]
+    weights, y_mean = dec.mean.new_empty(r, t), dec.mean.new_empty(t)
+    for targets in blocks(t, 8 * 2 * (n + r)):
+        centred, y_mean[targets] = centre(dec, Y[:, targets])
+        shrunk = dec.eigenvalues[:, None] + alpha[targets]
+        torch.div(dec.basis.T @ centred, shrunk, out=weights[:, targets])
+    return weights, y_mean
 
 
 def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor) -> tuple[Tensor, Tensor]:

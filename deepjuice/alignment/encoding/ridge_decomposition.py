@@ -86,7 +86,7 @@ def ridge_decompose(X: Tensor, *, scale: bool = True, fit_intercept: bool = True
 
 def standardise(dec: RidgeDecomposition, X: Tensor, columns: slice = slice(None)) -> Tensor:
     """Centre and scale features (m, p), or some of their columns, as the decomposed ones were: float64."""
-    return (X[:, columns].to(dec.mean.dtype) - dec.mean[columns]) * dec.inverse_scale[columns]
+    return X[:, columns].to(dec.mean.dtype, copy=True).sub_(dec.mean[columns]).mul_(dec.inverse_scale[columns])
 
 
 def _gram(dec: RidgeDecomposition, dual: bool) -> Tensor:

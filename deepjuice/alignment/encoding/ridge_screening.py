@@ -106,7 +106,7 @@ def _dual(dec: RidgeDecomposition, alphas: Tensor) -> _Residuals:
     kept /= largest  # of small alphas it would be too small for float32
     factors = torch.where(own[:, None], -fit, kept)
     inverse_D = torch.where(own[:, None], 1.0, largest) / D
-    size = torch.minimum(of_fit, of_kept).masked_fill_(inverse_D.amax(dim=1) > 1e30, torch.inf)  # float32 underflows
+    size = torch.where(own, of_fit, of_kept).masked_fill_(inverse_D.amax(dim=1) > 1e30, torch.inf)  # float32 underflows
     spread = (largest[:, 0] / D.mean(dim=1)).square()
     return _Residuals(P, factors, own.to(D), inverse_D, size, kept.square(), torch.zeros_like(size), spread)
 

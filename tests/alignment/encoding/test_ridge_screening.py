@@ -62,7 +62,7 @@ def test_huge_and_tiny_targets(shape, scale):
 def test_huge_targets_below_zero_without_an_intercept():
     X, Y = (torch.tensor(v) for v in simulated(24, 60))
     Y, dec = Y - Y.amax(dim=0), ridge_decompose(X, fit_intercept=False)
-    assert torch.equal(choose_alphas(dec, Y * 1e150, ALPHAS), in_float64(dec, Y, ALPHAS))
+    assert torch.equal(choose_alphas(dec, Y * 1e160, ALPHAS), in_float64(dec, Y, ALPHAS))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -145,6 +145,27 @@ def test_products_of_less_than_float32_are_not_screened_with(monkeypatch):
     X, Y = (torch.tensor(v) for v in simulated(24, 60, n_targets=500))
     dec = ridge_decompose(X)
     assert torch.equal(choose_alphas(dec, Y, FINE), in_float64(dec, Y, FINE))
+
+
+@pytest.mark.parametrize("shape", [(400, 800), (800, 100)], ids=["wide", "tall"])
+def test_little_is_evaluated_and_less_in_float64(shape, monkeypatch):
+    """How many alphas a target are looked at: few where there is signal; of noise few are a close call all the same."""
+    counts, squared_errors = {}, ridge_screening._squared_errors
+
+    def counted(residuals, Z, C, wanted):
+        counts[Z.dtype] = counts.get(Z.dtype, 0) + wanted.sum().item() / 100
+        return squared_errors(residuals, Z, C, wanted)
+
+    monkeypatch.setattr(ridge_screening, "_squared_errors", counted)
+    (n, p), rng = shape, torch.Generator().manual_seed(0)
+    latent = torch.randn(n, p, generator=rng) * torch.arange(1, p + 1) ** -0.5
+    noise = torch.randn(n, 100, generator=rng)
+    signal = latent[:, :10] @ torch.randn(10, 100, generator=rng)
+    dec = ridge_decompose(latent @ torch.randn(p, p, generator=rng))
+    for Y, most_seen, most_exact in ((signal + noise, 9, 0.6), (noise, 13, 4)):
+        counts.clear()
+        choose_alphas(dec, Y, DEFAULT_ALPHAS)
+        assert 1 <= counts[torch.float32] < most_seen and counts.get(torch.float64, 0) < most_exact
 
 
 def uneven(n, p, n_targets, seed=0):
