@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.model_selection import GroupKFold
 
@@ -190,4 +191,7 @@ def _checked_groups(groups: ArrayLike, n: int) -> np.ndarray:
     groups = np.asarray(groups)
     if groups.shape != (n,):
         raise InputError(f"groups must be one label for each of {n} rows, but its shape is {groups.shape}; align them.")
+    if pd.isna(groups).any():
+        n_missing = int(pd.isna(groups).sum())
+        raise InputError(f"groups must label every row, but {n_missing} of {n} are missing; label or leave them out.")
     return groups

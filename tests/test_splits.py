@@ -183,3 +183,10 @@ def test_labels_name_the_fold_of_every_row():
     for wrong in (splits[:2], [*splits, splits[0]], partial, as_splits(TimeSeriesSplit(3), 11)):
         with pytest.raises(InputError, match="test every row once"):
             fold_labels(wrong, 11)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_a_row_without_a_group_is_refused_whatever_splits(missing):
+    groups = np.array([missing, "a", "a", "b", missing, "b"], dtype=object)
+    with pytest.raises(InputError, match="2 of 6 are missing"):
+        as_splits([([0, 1, 2], [3, 4, 5])], 6, groups)

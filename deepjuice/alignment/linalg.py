@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike as NumpyLike
 from torch import Tensor
 
+from deepjuice.tensors import convert_to_tensor
 from juicyfruits.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -29,13 +31,36 @@ def working_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def as_tensor(values: ArrayLike, name: str) -> Tensor:
+    """Return `values` as a tensor of their own shape and dtype, not copied where that is possible.
+
+    A table or a read-only array is copied where memory cannot be shared; lists of Python's floats are float64, as in
+    NumPy. Raises InputError, naming `name`, for text, objects, ragged lists, sparse tensors and masked values.
+
+    >>> as_tensor([[1.0, 2.0]], "X").dtype
+    torch.float64
+    """
+    try:
+        if isinstance(values, (list, tuple)) and not any(isinstance(value, Tensor) for value in values):
+            values = np.asarray(values)  # torch would make float32 of Python's floats
+        tensor = convert_to_tensor(values)
+    except ValueError as error:  # InputError too
+        raise InputError(f"{name} must be numbers in rows of one length, but they are not: {error}") from error
+    n_masked = np.ma.count_masked(values) if isinstance(values, np.ma.MaskedArray) else 0
+    if n_masked or tensor.layout != torch.strided:
+        came = f"{n_masked} values are masked" if n_masked else "it is sparse"
+        raise InputError(f"{name} must be an array of which every value is there, but {came}; fill it first.")
+    return tensor
+
+
 def as_matrix(values: ArrayLike, name: str, device: torch.device | None = None, min_rows: int = 1) -> Tensor:
     """Return `values` as a finite 2-D floating tensor (1-D becomes one column), not copied where that is possible.
 
-    `device=None` leaves a tensor where it is. Integers become float64. Raises InputError, naming `name`, for another
-    number of dimensions, too few rows, no columns, complex numbers, and values that are NaN or infinite (counted).
+    `device=None` leaves a tensor where it is. Integers become float64. Raises InputError, naming `name`, for what
+    `as_tensor` refuses, another number of dimensions, too few rows, no columns, complex numbers, and values that are
+    NaN or infinite (counted).
     """
-    tensor = torch.as_tensor(values)
+    tensor = as_tensor(values, name)
     if tensor.is_complex() or tensor.ndim not in (1, 2):
         raise InputError(
             f"{name} must be a real array of 1 or 2 dimensions, but {tuple(tensor.shape)} of {tensor.dtype} came; "

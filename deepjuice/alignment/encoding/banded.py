@@ -10,6 +10,7 @@ gamma are searched at random on the simplex (Dupre la Tour, Eickenberg, Nunez-El
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from deepjuice.alignment.encoding.ridge import (
     ridge_weights,
     select_alphas,
 )
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, column_moments, is_constant
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, as_tensor, column_moments, is_constant
 from deepjuice.alignment.scores import columnwise_score
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError
@@ -42,6 +43,8 @@ def simplex_candidates(n_spaces: int, n_random: int, seed: int = 0) -> np.ndarra
            [1. , 0. ],
            [0. , 1. ]])
     """
+    if not isinstance(n_random, Integral) or n_random < 0:
+        raise InputError(f"n_random must be a whole number from 0 up, but {n_random!r} came; 20 is the default.")
     if n_spaces == 1:
         return np.ones((1, 1))
     rng = np.random.default_rng(seed)
@@ -92,7 +95,8 @@ class BandedRidge:
         Raises InputError for NaN or infinity, fewer than 3 stimuli, and unequal numbers of rows.
         """
         spaces, _ = as_spaces(X, self.device)
-        self._one_target = torch.as_tensor(Y).ndim == 1
+        Y = as_tensor(Y, "Y")
+        self._one_target = Y.ndim == 1
         Y = as_matrix(Y, "Y", self.device)
         self._moments = {name: _scaling(space) for name, space in spaces.items()}
         Z = {name: (space - self._moments[name][0]) * self._moments[name][1] for name, space in spaces.items()}
@@ -162,6 +166,8 @@ class BandedRidge:
 def _scaling(X: Tensor) -> tuple[Tensor, Tensor]:
     """Means and what z-scores columns, 0 for one that is constant up to its rounding."""
     mean, std = column_moments(X)
+    if not torch.isfinite(std).all():
+        raise InputError("Features must have squares that fit into float64, but some are too large; divide them first.")
     return mean, (1.0 / std).masked_fill(is_constant(std, mean, X.dtype), 0.0)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
 from deepjuice.alignment.encoding.crossval import cross_val_score
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, as_tensor, column_moments, is_constant, working_dtype
 from deepjuice.splits import as_splits
 from juicyfruits.errors import InputError
 
@@ -25,11 +26,14 @@ class _SklearnEncoder:
     def fit(self, X: ArrayLike, Y: ArrayLike) -> _SklearnEncoder:
         """Fit features (n, p) to one target (n,) or several (n, t)."""
         X = as_matrix(X, "X", min_rows=3)
-        self._one_target = torch.as_tensor(Y).ndim == 1
+        Y = as_tensor(Y, "Y")
+        self._one_target = Y.ndim == 1
         Y = as_matrix(Y, "Y", X.device)
         if len(Y) != len(X):
             raise InputError(f"X and Y must have one row a stimulus, but they have {len(X)} and {len(Y)}; align them.")
-        self.estimator_ = self._make(X, Y).fit(X.double().cpu().numpy(), Y.double().cpu().numpy())
+        flat = is_constant(*column_moments(X)[::-1], X.dtype)  # rounding, which scikit-learn would take for a feature
+        features = X.cpu().double().masked_fill(flat.cpu(), 0.0)
+        self.estimator_ = self._make(features, Y).fit(features.numpy(), Y.cpu().double().numpy())
         return self
 
     def predict(self, X: ArrayLike) -> Tensor:
@@ -42,7 +46,7 @@ class _SklearnEncoder:
                 f"X must have the {self.estimator_.n_features_in_} features that the model was fitted on, but it has "
                 f"{X.shape[1]}; extract both with the same layer and projection."
             )
-        predicted = torch.from_numpy(self.estimator_.predict(X.double().cpu().numpy()))
+        predicted = torch.from_numpy(self.estimator_.predict(X.cpu().double().numpy()))
         predicted = predicted.to(X.device, working_dtype(X.device))
         return predicted[:, 0] if self._one_target else predicted
 
@@ -74,7 +78,9 @@ class PLS(_SklearnEncoder):
         cv: folds within the rows of the fit, anything that `as_splits` takes.
         scoring: any score of `deepjuice.alignment.scores`.
 
-    `fit` sets `n_components_` and, where there was a choice, `scores_` (numbers,).
+    There are as many components as the z-scored features have rank, at most; more would be made of rounding. `fit`
+    raises InputError where more are asked for, within its folds too. It sets `n_components_` and, where there was a
+    choice, `scores_` (numbers,).
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> X = torch.randn(40, 6, generator=generator)
@@ -83,16 +89,16 @@ class PLS(_SklearnEncoder):
     """
 
     def __init__(self, n_components: int | Sequence[int] = (2, 5, 10, 25), cv: Any = 5, scoring: str = "r2"):
-        self.n_components = (n_components,) if isinstance(n_components, int) else tuple(n_components)
+        self.n_components = tuple(np.atleast_1d(n_components).tolist())  # NumPy's numbers become Python's
         self.cv, self.scoring = cv, scoring
-        if not self.n_components or min(self.n_components) < 1:
+        if not self.n_components or not all(type(n) is int and n >= 1 for n in self.n_components):
             raise InputError(f"n_components must be numbers from 1 up, one at least, but {n_components} came; see PLS.")
 
     def _make(self, X: Tensor, Y: Tensor) -> PLSRegression:
-        most = min(X.shape)
-        if max(self.n_components) > most:
+        most, asked = _rank(X), max(self.n_components)
+        if asked > most:
             raise InputError(
-                f"PLS of {tuple(X.shape)} features has {most} components at most, but {max(self.n_components)} were "
+                f"PLS of {tuple(X.shape)} features of rank {most} has {most} components at most, but {asked} were "
                 "asked for; give smaller n_components."
             )
         self.n_components_ = self.n_components[0]
@@ -102,3 +108,10 @@ class PLS(_SklearnEncoder):
             self.scores_ = torch.stack([table.nanmean() for table in tables])
             self.n_components_ = self.n_components[int(self.scores_.nan_to_num(nan=-torch.inf).argmax())]
         return PLSRegression(self.n_components_)
+
+
+def _rank(X: Tensor) -> int:
+    """The rank of z-scored features: what scikit-learn's deflation leaves after as many components is rounding."""
+    mean, std = column_moments(X)
+    Z = (X - mean) * (1.0 / std).masked_fill(is_constant(std, mean, X.dtype), 0.0)
+    return int(torch.linalg.matrix_rank(Z))

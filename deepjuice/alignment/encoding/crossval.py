@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike as NumpyLike
 from torch import Tensor
 
 from deepjuice.alignment.encoding.ridge_gcv import TorchRidgeGCV
-from deepjuice.alignment.linalg import ArrayLike, as_matrix
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, as_tensor
 from deepjuice.alignment.scores import columnwise_score, compute_score
 from deepjuice.splits import as_splits
 from juicyfruits.errors import InputError
@@ -87,6 +87,12 @@ def cross_val_score(
     columnwise_score(scoring)
     X, Y = _checked(X, Y, encoder)
     splits = as_splits(cv, len(Y), groups)
+    fewest = min(len(test) for _, test in splits)
+    if fewest < 2:
+        raise InputError(
+            f"A test set must have 2 rows or more to be scored, but one has {fewest}; give fewer folds, or score what "
+            "cross_val_predict predicts."
+        )
     return torch.stack([compute_score(Y[test], y, scoring) for test, y in _held_out(X, Y, splits, encoder)])
 
 
@@ -95,7 +101,7 @@ def _held_out(X: Any, Y: Tensor, splits: list, encoder: Encoder | None) -> Itera
     for train, test in splits:
         train, test = torch.from_numpy(train), torch.from_numpy(test)  # rows on the CPU index tensors of any device
         encoder.fit(_take(X, train), Y[train])
-        yield test, encoder.predict(_take(X, test))
+        yield test, as_tensor(encoder.predict(_take(X, test)), "The predictions")  # scikit-learn's are arrays
 
 
 def _take(X: Tensor | dict[str, Tensor], rows: Tensor) -> Any:
@@ -104,13 +110,17 @@ def _take(X: Tensor | dict[str, Tensor], rows: Tensor) -> Any:
 
 def _checked(X: Features, Y: ArrayLike, encoder: Encoder | None) -> tuple[Tensor | dict[str, Tensor], Tensor]:
     """Features on the device of their first space, and targets there in the number of dimensions they came in."""
+    works = all(hasattr(encoder, name) for name in ("fit", "predict")) and not isinstance(encoder, type)
+    if encoder is not None and not works:
+        raise InputError(f"The encoder must be an object with fit and predict, but {encoder!r} came; make one.")
     if isinstance(X, Mapping):
         X, first = as_spaces(X)
         if encoder is None:
             raise InputError("Named feature spaces need an encoder for them, but there is none; give a BandedRidge.")
     else:
         X = first = as_matrix(X, "X")
-    one_target = torch.as_tensor(Y).ndim == 1
+    Y = as_tensor(Y, "Y")
+    one_target = Y.ndim == 1
     Y = as_matrix(Y, "Y", first.device)
     if len(Y) != len(first):
         raise InputError(f"X and Y must have one row a stimulus, but they have {len(first)} and {len(Y)}; align them.")

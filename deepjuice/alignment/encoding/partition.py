@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from deepjuice.alignment.encoding.banded import BandedRidge
 from deepjuice.alignment.encoding.crossval import Encoder, as_spaces, cross_val_score
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, column_moments, is_constant, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, as_tensor, column_moments, is_constant, working_dtype
 from deepjuice.splits import as_splits
 from juicyfruits.errors import InputError
 
@@ -82,6 +82,7 @@ def split_explained_variance(y: ArrayLike, parts: Mapping[str, ArrayLike]) -> di
     {'a': tensor(1., dtype=torch.float64), 'b': tensor(0., dtype=torch.float64)}
     """
     matrices, first = as_spaces(parts)
+    y = as_tensor(y, "The targets")
     Y = as_matrix(y, "The targets", first.device, min_rows=2)
     if any(part.shape != Y.shape for part in matrices.values()):
         shapes = {name: tuple(part.shape) for name, part in matrices.items()}
@@ -96,7 +97,7 @@ def split_explained_variance(y: ArrayLike, parts: Mapping[str, ArrayLike]) -> di
     shares = {
         name: ((part * rest).sum(dim=0) / total).masked_fill(flat, torch.nan) for name, part in deviations.items()
     }
-    return {name: share[0] for name, share in shares.items()} if torch.as_tensor(y).ndim == 1 else shares
+    return {name: share[0] for name, share in shares.items()} if y.ndim == 1 else shares
 
 
 def _subsets(names: Names) -> list[Names]:

@@ -264,6 +264,13 @@ def gather_statistics(
     tensor([4, 4, 4])
     """
     folds = np.asarray(folds)
+    dims = [len(getattr(data, "shape", ())) for data in (X, Y)]
+    if dims[0] != 2 or dims[1] not in (1, 2) or not len(X):
+        shapes = [tuple(getattr(data, "shape", ())) or type(data).__name__ for data in (X, Y)]
+        raise InputError(
+            f"X must be an array (n, p), n from 1 up, and Y one (n,) or (n, t), but {shapes[0]} and {shapes[1]} came; "
+            "make arrays."
+        )
     if not len(X) == len(Y) == len(folds):
         raise InputError(
             f"X, Y and folds must have one row an image, but they have {len(X)}, {len(Y)} and {len(folds)}; align them."

@@ -8,6 +8,7 @@ from torch import Tensor
 from deepjuice.alignment.geometry.noise import NoiseModel, as_repeats
 from deepjuice.alignment.geometry.rdm import column_centred, squared_distance_of, within_range
 from deepjuice.alignment.linalg import ArrayLike, row_gram
+from juicyfruits.errors import InputError
 
 
 def crossnobis_rdm(repeats: ArrayLike, noise: NoiseModel | None = None) -> Tensor:
@@ -25,6 +26,11 @@ def crossnobis_rdm(repeats: ArrayLike, noise: NoiseModel | None = None) -> Tenso
     >>> crossnobis_rdm(torch.stack([signal + noise, signal - noise]))[0, 1].round(decimals=2).item()
     24.83
     """
+    if not (noise is None or isinstance(noise, NoiseModel)):
+        raise InputError(
+            f"The noise must be a NoiseModel, but a {type(noise).__name__} came; make one by noise_from_residuals or "
+            "noise_from_precision."
+        )
     stack = as_repeats(repeats)
     r, n, p = stack.shape
     X, scale = within_range(stack.reshape(r * n, p))

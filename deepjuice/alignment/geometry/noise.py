@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, column_moments, is_constant, row_gram, working_dtype
+from deepjuice.alignment.linalg import (
+    ArrayLike,
+    as_matrix,
+    as_tensor,
+    column_moments,
+    is_constant,
+    row_gram,
+    working_dtype,
+)
 from juicyfruits.errors import InputError
 
 
@@ -64,7 +73,7 @@ def noise_from_residuals(
     R = as_matrix(residuals, "The residuals", min_rows=2)
     m, p = R.shape
     degrees_of_freedom = m - 1 if degrees_of_freedom is None else degrees_of_freedom
-    if degrees_of_freedom < 1 or not (shrinkage is None or 0 <= shrinkage <= 1):
+    if not 1 <= degrees_of_freedom < math.inf or not (shrinkage is None or 0 <= shrinkage <= 1):
         raise InputError(
             f"Shrinkage must be from 0 to 1 and degrees of freedom 1 or more, but {shrinkage} and {degrees_of_freedom} "
             "came; leave either out to have it estimated."
@@ -73,6 +82,8 @@ def noise_from_residuals(
     n_silent = int(is_constant(std, mean, R.dtype).sum())
     if n_silent:
         raise InputError(f"{n_silent} of {p} voxels have no noise in the residuals, but all must vary; leave them out.")
+    if not torch.isfinite(std).all():
+        raise InputError("Residuals must have squares that fit into float64, but some have not; divide them first.")
     std = std * (m / degrees_of_freedom) ** 0.5
     Z = (R.to(std.dtype) - mean) / std
     shrinkage = _optimal_shrinkage(Z) if shrinkage is None else float(shrinkage)
@@ -120,7 +131,7 @@ def repeat_residuals(repeats: ArrayLike) -> Tensor:
 
 def as_repeats(repeats: ArrayLike) -> Tensor:
     """Return `repeats` as a finite (r, n, p) tensor in working precision with r, n >= 2, or raise InputError."""
-    stack = torch.as_tensor(repeats)
+    stack = as_tensor(repeats, "The repeats")
     if stack.ndim != 3 or min(stack.shape[:2]) < 2:
         raise InputError(
             "Repeats must be (repeats, stimuli, voxels) with 2 repeats and 2 stimuli or more, "

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from deepjuice.alignment.geometry.rdm import compute_rdm, projected_pearson_rdm
 from deepjuice.alignment.geometry.rdm_compare import compare_rdm_to_many, compare_rdms
-from deepjuice.alignment.linalg import ArrayLike
+from deepjuice.alignment.linalg import ArrayLike, as_tensor
 from juicyfruits.errors import InputError
 
 BrainRdms = ArrayLike | Sequence[ArrayLike]
@@ -28,6 +27,7 @@ def classical_rsa(
 
     Errors and NaN as in `compute_rdm` and `compare_rdms`.
 
+    >>> import torch
     >>> X = torch.randn(8, 30)
     >>> classical_rsa(X, [compute_rdm(X), compute_rdm(-X)], comparison="spearman").shape
     torch.Size([2])
@@ -46,6 +46,7 @@ def projected_rsa(
 
     The first three are what a feature store holds of a map; see `projected_pearson_rdm`.
 
+    >>> import torch
     >>> X, R = torch.randn(8, 30), torch.randn(20, 30)
     >>> projected_rsa(X @ R.T, X.mean(dim=1), R.sum(dim=1), compute_rdm(X)).item() > 0
     True
@@ -68,11 +69,12 @@ def encoding_rsa(
     other stimuli than these, or the comparison chooses what agrees). Raises InputError for unequal shapes; else as
     `compute_rdm` and `compare_rdms`.
 
+    >>> import torch
     >>> Y = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
     >>> round(encoding_rsa(2 * Y, Y, weights=[1, 0, 2, 1, 1]), 6)
     1.0
     """
-    predictions, responses = torch.as_tensor(predictions), torch.as_tensor(responses)
+    predictions, responses = as_tensor(predictions, "Predictions"), as_tensor(responses, "Responses")
     if predictions.shape != responses.shape:
         raise InputError(
             f"Predictions and responses must have one shape, but {tuple(predictions.shape)} and "
@@ -83,6 +85,11 @@ def encoding_rsa(
 
 
 def _against(rdm: Tensor, brain_rdms: BrainRdms, comparison: str) -> Tensor:
-    if len(brain_rdms) and torch.as_tensor(brain_rdms[0]).ndim == 1:  # the first row of one RDM
-        return compare_rdm_to_many(rdm, [brain_rdms], comparison)[0]
+    if not isinstance(brain_rdms, (list, tuple)):
+        brain_rdms = as_tensor(brain_rdms, "The RDMs of brains")
+        one = brain_rdms.ndim < 3
+    else:
+        one = bool(brain_rdms) and as_tensor(brain_rdms[0], "The first RDM of a brain").ndim == 1  # a row of one RDM
+    if one:
+        return compare_rdm_to_many(rdm, [as_tensor(brain_rdms, "The RDM of a brain")], comparison)[0]
     return compare_rdm_to_many(rdm, brain_rdms, comparison)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,7 +50,8 @@ def to_rsatoolbox(
 
 def _checked(descriptors: Mapping[str, Sequence] | None, n: int, kind: str, things: str) -> dict[str, list]:
     for name, values in (descriptors or {}).items():
-        if isinstance(values, str) or len(values) != n:
-            came = "a text came" if isinstance(values, str) else f"{len(values)} came"
+        several = isinstance(values, Sized) and not isinstance(values, str)
+        if not several or len(values) != n:
+            came = f"{len(values)} came" if several else f"a {type(values).__name__} came"
             raise InputError(f"The {kind} descriptor {name!r} must have a value for each of {n} {things}, but {came}.")
     return {name: list(values) for name, values in (descriptors or {}).items()}

@@ -6,6 +6,8 @@ from the agreement of subjects (`rdm_ceilings`).
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike as NumpyLike
@@ -20,6 +22,7 @@ from deepjuice.alignment.geometry.rdm_compare import (
 )
 from deepjuice.alignment.linalg import (
     ArrayLike,
+    as_tensor,
     average_ranks,
     blocks,
     is_constant,
@@ -50,9 +53,10 @@ def noise_ceiling_r(ncsnr: NumpyLike, n_repeats: NumpyLike) -> np.ndarray:
     if n_wrong:
         raise InputError(f"ncsnr must be a ratio from 0 up, or NaN, but {n_wrong} values are not; check its source.")
     n_wrong = int(np.sum(~(repeats >= 1)))
-    if n_wrong:
+    if n_wrong or not repeats.size:
         raise InputError(
-            f"Every stimulus needs at least 1 repeat, but {n_wrong} entries of n_repeats have fewer; mask them first."
+            f"Every stimulus needs at least 1 repeat, but {n_wrong} of {repeats.size} entries of n_repeats have fewer; "
+            "mask them first."
         )
     noise = (1.0 / repeats).mean(axis=-1) if repeats.ndim else 1.0 / repeats
     if noise.ndim and noise.shape != ncsnr.shape:
@@ -91,14 +95,15 @@ def split_half_ceiling(responses: ArrayLike, n_splits: int = 100, seed: int = 0)
     >>> split_half_ceiling(signal + noise).numpy().round(2), noise_ceiling_r([1.0], 4).round(2)
     (array([0.9]), array([0.89]))
     """
-    responses = responses if isinstance(responses, Tensor) else np.asanyarray(responses)
+    if not hasattr(responses, "ndim"):  # files and memory maps are read block by block
+        responses = as_tensor(responses, "The responses")
     if responses.ndim != 3:
         raise InputError(
             f"responses must be (neuroid, stimulus, repetition), but their shape is {tuple(responses.shape)}; "
             "a mean over repeats cannot be split."
         )
-    if n_splits < 1:
-        raise InputError(f"n_splits={n_splits}: expected at least 1 split into halves; 100 is the default.")
+    if not isinstance(n_splits, Integral) or n_splits < 1:
+        raise InputError(f"n_splits={n_splits!r}: expected at least 1 split into halves; 100 is the default.")
     _, n_stimuli, n_repeats = responses.shape
     parts = blocks(len(responses), 48 * n_stimuli * n_repeats)
     ceilings = [_split_half_ceiling(_as_tensor(responses[rows]), n_splits, seed) for rows in parts]
@@ -127,7 +132,7 @@ def rdm_ceilings(rdms: ArrayLike, comparison: str = "pearson") -> tuple[Tensor, 
     """
     if comparison not in COMPARISONS:
         raise InputError(f"The RDM comparison {comparison!r} is unknown; {near_names(comparison, COMPARISONS)}")
-    stack = torch.as_tensor(rdms)
+    stack = as_tensor(rdms, "RDMs of subjects")
     if stack.ndim != 3:
         raise InputError(
             f"RDMs of subjects must be (subject, n, n), but their shape is {tuple(stack.shape)}; stack them."
@@ -153,7 +158,9 @@ _OF_RANKS = ("spearman", "rho_a", "kendall_tau_a")
 
 
 def _as_tensor(block: Tensor | np.ndarray) -> Tensor:
-    tensor = block.detach() if isinstance(block, Tensor) else torch.from_numpy(np.array(block))  # files are read-only
+    tensor = as_tensor(block, "The responses").detach()
+    if tensor.is_complex():
+        raise InputError("responses must be real numbers, but complex ones came; take their real part or modulus.")
     if torch.isinf(tensor).any():
         raise InputError(
             "responses hold infinite values, but a repeat is finite, or NaN where missing; repair them first."

@@ -154,3 +154,12 @@ def test_what_cannot_be_done_is_refused():
         BandedRidge([0.0]).fit(spaces, Y)
     with pytest.raises(InputError, match="none came"):
         BandedRidge().fit({}, Y)
+
+
+def test_numbers_of_weightings_and_values_that_overflow_are_refused():
+    X, Y = np.random.default_rng(0).normal(size=(2, 12, 3))
+    for number in (-1, 1.5, "2"):
+        with pytest.raises(InputError, match="n_random must be a whole number"):
+            BandedRidge(n_random=number).fit({"a": X}, Y)
+    with pytest.raises(InputError, match="too large"):
+        BandedRidge(n_random=1).fit({"a": X, "b": 1e300 * X}, Y)

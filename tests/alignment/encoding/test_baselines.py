@@ -91,11 +91,32 @@ def test_what_cannot_be_done_is_refused(model):
 def test_too_many_components_are_refused():
     X, Y = simulated(20, 18)
     PLS(18).fit(X, Y)
-    PLS((1, 15), 4).fit(X, Y)
+    PLS((1, 14), 4).fit(X, Y)  # 15 rows less their mean are of rank 14
     with pytest.raises(InputError, match="has 18 components at most, but 19"):
         PLS(19).fit(X, Y)
-    with pytest.raises(InputError, match="has 15 components at most, but 16"):
-        PLS((1, 16), 4).fit(X, Y)
-    for numbers in ((), 0, (3, 0)):
+    with pytest.raises(InputError, match="has 14 components at most, but 15"):
+        PLS((1, 15), 4).fit(X, Y)
+    for numbers in ((), 0, (3, 0), 2.5, "2", None, True):
         with pytest.raises(InputError, match="from 1 up"):
             PLS(numbers)
+
+
+def test_components_beyond_the_rank_are_refused_rather_than_made_of_rounding():
+    X, Y = simulated(20, 3)
+    repeated, constant = np.repeat(X[:, :1], 5, axis=1), np.full_like(X, 0.1)
+    with pytest.raises(InputError, match="of rank 1 has 1 components at most, but 3"):
+        PLS(3).fit(repeated, Y)  # scikit-learn predicts values of 1e15 here
+    with pytest.raises(InputError, match="of rank 0"):
+        PLS(1).fit(constant, Y)
+    one = torch.as_tensor(PLS(1).fit(X[:, :1], Y).predict(X[:, :1]))
+    torch.testing.assert_close(torch.as_tensor(PLS(1).fit(repeated, Y).predict(repeated)), one)
+    assert PLS(np.int64(2)).fit(X, Y).n_components_ == 2
+
+
+@pytest.mark.parametrize("model", [PLS(1), LeastSquares()], ids=["PLS", "LeastSquares"])
+def test_the_rounding_of_a_constant_feature_is_no_feature(model):
+    X, Y = simulated(20, 3)
+    flat = np.full((20, 1), 0.1)
+    flat[::3] = np.nextafter(0.1, 1)
+    expected = model.fit(X, Y).predict(X)
+    torch.testing.assert_close(model.fit(np.hstack([X, flat]), Y).predict(np.hstack([X, flat])), expected)

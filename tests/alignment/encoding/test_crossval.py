@@ -1,9 +1,10 @@
 """Cross-validation against scikit-learn's pipelines, fold by fold."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from sklearn.model_selection import cross_val_predict as sklearn_cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -119,7 +120,7 @@ def test_what_cannot_be_done_is_refused():
         cross_val_score(X, Y[:-1])
     with pytest.raises(InputError, match="score 'r3' is unknown"):
         cross_val_score(X, Y, scoring="r3")
-    with pytest.raises(InputError, match="at least 2 row"):
+    with pytest.raises(InputError, match="one has 1; give fewer folds"):
         cross_val_score(X, Y, 24)
     with pytest.raises(InputError, match="X has 1 of 240 values that are NaN"):
         cross_val_score(np.where(X[3, 3] == X, np.nan, X), Y)
@@ -145,3 +146,22 @@ def test_features_stay_on_their_device():
     )
     expected = cross_val_score({"a": X}, Y, 4, encoder=BandedRidge(n_random=0))
     torch.testing.assert_close(scores.cpu(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_an_encoder_of_scikit_learn_may_answer_in_arrays():
+    X, Y = simulated(24, 5)
+    found = cross_val_predict(X, Y, cv=KFold(3), encoder=LinearRegression())
+    np.testing.assert_allclose(
+        found, sklearn_cross_val_predict(LinearRegression(), np.asarray(X), np.asarray(Y), cv=KFold(3))
+    )
+    for encoder in ("ridge", TorchRidgeGCV):
+        with pytest.raises(InputError, match="object with fit and predict"):
+            cross_val_predict(X, Y, encoder=encoder)
+
+
+def test_tables_are_taken_as_arrays_are():
+    X, Y = (np.asarray(values, dtype=float) for values in simulated(24, 5))
+    expected = cross_val_predict(X, Y, cv=3)
+    for kind in (pd.DataFrame, np.ndarray.tolist, lambda values: values.astype(">f8")):
+        assert torch.equal(cross_val_predict(kind(X), kind(Y), cv=3), expected)
+    assert cross_val_predict(X, pd.Series(Y[:, 0]), cv=3).shape == (24,)

@@ -243,3 +243,11 @@ def test_a_bad_batch_is_refused_and_leaves_no_trace(change, message):
         RidgeStatistics(3, 3, 1)
     with pytest.raises(InputError, match="61, 61 and 60"):
         gather_statistics(X, Y, FOLDS[1:])
+
+
+@pytest.mark.parametrize(("X", "Y"), [([[1.0]], [1.0]), (np.ones(4), np.ones(4)), (np.ones((4, 2)), 3.0)])
+def test_what_cannot_be_streamed_is_named(X, Y):
+    with pytest.raises(InputError, match="X must be an array"):
+        gather_statistics(X, Y, [0, 1] * 2)
+    with pytest.raises(InputError, match=r"\(0, 2\)"):
+        gather_statistics(np.ones((0, 2)), np.ones(0), [])

@@ -209,3 +209,14 @@ def test_bad_input_is_named():
     repeats[2, 0] = np.nan
     with pytest.raises(InputError, match=r"all its repeats\) has 20 of 360"):
         crossnobis_rdm(repeats)
+
+
+def test_noise_that_is_no_number_is_refused():
+    residuals = np.random.default_rng(0).normal(size=(9, 3))
+    for degrees in (np.nan, np.inf):
+        with pytest.raises(InputError, match="degrees of freedom 1 or more"):
+            noise_from_residuals(residuals, degrees_of_freedom=degrees)
+    with pytest.raises(InputError, match="squares"):
+        noise_from_residuals(1e300 * residuals)
+    with pytest.raises(InputError, match="a ndarray came; make one by noise_from_residuals"):
+        crossnobis_rdm(np.ones((2, 4, 3)), np.eye(3))

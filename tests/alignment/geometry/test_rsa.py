@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -91,10 +92,24 @@ def test_rsatoolbox_bad_input_is_named(monkeypatch):
     rdm = brains()[0]
     with pytest.raises(InputError, match="each of 10 stimuli, but 9 came"):
         to_rsatoolbox(rdm, pattern_descriptors={"stimulus_id": range(9)})
-    with pytest.raises(InputError, match="each of 1 RDMs, but a text came"):
+    with pytest.raises(InputError, match="each of 1 RDMs, but a str came"):
         to_rsatoolbox(rdm, rdm_descriptors={"layer": "c"})
     with pytest.raises(InputError, match="square"):
         to_rsatoolbox(rdm[1:])
     monkeypatch.setitem(sys.modules, "rsatoolbox.rdm", None)
     with pytest.raises(InputError, match="pip install rsatoolbox"):
         to_rsatoolbox(rdm)
+
+
+def test_rdms_of_brains_may_be_a_table_or_lists_and_nothing_else():
+    X, rdm = np.random.default_rng(0).normal(size=(10, 7)), brains()[0]
+    expected = classical_rsa(X, rdm)
+    for one in (pd.DataFrame(np.asarray(rdm)), np.asarray(rdm).tolist()):
+        found = classical_rsa(X, one)
+        assert found.ndim == 0 and found == expected
+    assert classical_rsa(X, [np.asarray(rdm)]).shape == (1,)
+    for wrong in (None, {"V1": rdm}, 1.0, "V1"):
+        with pytest.raises(InputError):
+            classical_rsa(X, wrong)
+    with pytest.raises(InputError, match="but a int came"):
+        to_rsatoolbox(rdm, pattern_descriptors={"stimulus_id": 3})

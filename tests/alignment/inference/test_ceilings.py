@@ -50,7 +50,7 @@ def test_a_voxel_without_noise_can_be_predicted_perfectly():
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="2 values are not"):
         noise_ceiling_r([0.1, -0.1, -np.inf], 3)
-    with pytest.raises(InputError, match="2 entries"):
+    with pytest.raises(InputError, match="2 of 3 entries"):
         noise_ceiling_r([0.1], [[0, 3, np.nan]])
     with pytest.raises(InputError, match=r"for \(2,\) voxels"):
         noise_ceiling_r([0.1, 0.1], np.ones((3, 5)))
@@ -281,3 +281,19 @@ def test_bad_rdms_are_named():
         rdm_ceilings(rdms, "spearmann")
     with pytest.raises(InputError, match=r"\(subject, n, n\), but their shape is \(20, 20\)"):
         rdm_ceilings(rdms[0])
+
+
+def test_responses_of_other_kinds():
+    responses = np.random.default_rng(0).normal(size=(2, 6, 3))
+    expected = split_half_ceiling(responses, n_splits=3)
+    for kind in (lambda r: r.astype(">f8"), np.ndarray.tolist, torch.from_numpy, lambda r: r[::-1].copy()[::-1]):
+        assert torch.equal(split_half_ceiling(kind(responses), n_splits=3), expected)
+    with pytest.raises(InputError, match="complex"):
+        split_half_ceiling(responses + 0j)
+    with pytest.raises(InputError, match="The responses must be numbers"):
+        split_half_ceiling(responses.astype(str))
+    for number in (1.5, None):
+        with pytest.raises(InputError, match="n_splits="):
+            split_half_ceiling(responses, n_splits=number)
+    with pytest.raises(InputError, match="0 of 0 entries"):
+        noise_ceiling_r([1.0], [])
