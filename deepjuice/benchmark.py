@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from deepjuice.alignment import (
     choose_alphas,
-    compare_pairs,
     compute_rdm,
     effective_dimensionality,
     eigenspectrum,
@@ -22,8 +21,8 @@ from deepjuice.alignment import (
     projected_pearson_rdm,
     ridge_decompose,
     ridge_weights,
-    upper_triangle,
 )
+from deepjuice.alignment.inference.rdm_resampling import RDMStack
 from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
 from deepjuice.results import SPLITS, get_results_max
@@ -132,10 +131,9 @@ class _Scores:
                 self._compare("eRSA", layer, split, torch.stack(rdms))
 
     def _compare(self, metric: str, layer: int, split: str, rdms: Tensor) -> None:
-        pairs = upper_triangle(rdms)
-        scores = compare_pairs(pairs, self.brain.pairs[split], self.brain.settings.rdm_comparison)
-        self._write(metric, layer, split, scores)
-        self.uncertainty.geometry(metric, layer, split, rdms)
+        model = RDMStack(rdms)
+        self._write(metric, layer, split, self.brain.compare(split, model))
+        self.uncertainty.geometry(metric, layer, split, model)
 
     def _write(self, metric: str, layer: int, split: str, scores: Sequence[float] | Tensor) -> None:
         self.brain.fill(self.table, "score", metric, layer, split, scores)

@@ -9,7 +9,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from deepjuice.alignment import compute_rdm, upper_triangle
+from deepjuice.alignment import compare_pairs, compute_rdm
+from deepjuice.alignment.inference.rdm_resampling import RDMStack
 from deepjuice.results import SPLITS
 from deepjuice.scoring.settings import ScoreSettings
 from juicyfruits import Benchmark
@@ -25,7 +26,7 @@ class Brain:
         cells: (region, subject) -> row numbers of its neuroids; `None` for a benchmark of RDMs.
         Y: split -> responses (stimuli, neuroids), for train and test; empty for a benchmark of RDMs.
         rdms: split -> Pearson RDMs of the cells (cells, stimuli, stimuli).
-        pairs: split -> their pairs above the diagonal (cells, pairs).
+        stacks: split -> the same, as resamplers take them.
     """
 
     def __init__(self, benchmark: Benchmark, settings: ScoreSettings, device: torch.device):
@@ -52,7 +53,7 @@ class Brain:
             self.cells = {(roi, subject): None for roi in benchmark.rdms for subject in benchmark.rdms[roi]}
             rdms = [torch.from_numpy(benchmark.rdms[roi][subject]).to(device) for roi, subject in self.cells]
         self.rdms = {split: self.among(torch.stack(rdms), split) for split in self.rows}
-        self.pairs = {split: upper_triangle(rdms) for split, rdms in self.rdms.items()}
+        self.stacks = {split: RDMStack(rdms) for split, rdms in self.rdms.items()}
         self.regions = [benchmark.rois.index(region) for region, _ in self.cells]
         self.subjects = [benchmark.subjects.index(subject) for _, subject in self.cells]
 
@@ -60,6 +61,10 @@ class Brain:
         """Return the part of an RDM (n, n), or of a stack (k, n, n), that is about a split's stimuli."""
         rows = self.rows[split]
         return rdm[..., rows, :][..., rows]
+
+    def compare(self, split: str, model: RDMStack) -> Tensor:
+        """Return the comparison (cells,) of a model's RDM, or of one for every cell, with those of the brain."""
+        return compare_pairs(model.pairs, self.stacks[split].pairs, self.settings.rdm_comparison)
 
     def fill(
         self, table: xr.Dataset, name: str, metric: str, layer: int, split: str, values: Sequence[float] | Tensor

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
+from deepjuice.alignment.inference.rdm_resampling import RDMStack
 from deepjuice.alignment.inference.resampling import (
     MIN_SUBJECTS,
     MaxNull,
@@ -65,7 +66,7 @@ class Uncertainty:
         if split in brain.Y and "eReg" in brain.metrics:
             self._encoders[split] = EncodingResampler(plan, brain.Y[split], list(brain.cells.values()))
         if {"cRSA", "eRSA"} & set(brain.metrics):
-            self._geometers[split] = GeometryResampler(plan, brain.rdms[split], settings.rdm_comparison)
+            self._geometers[split] = GeometryResampler(plan, brain.stacks[split], settings.rdm_comparison)
 
     def encoding(self, layer: int, split: str, predicted: Tensor) -> None:
         """Take in the predictions (stimuli, neuroids) of a layer: eReg."""
@@ -74,8 +75,8 @@ class Uncertainty:
         if self.brain.settings.n_permutations and split == "test":
             self._add_null("eReg", layer, self._encoders[split].permute(predicted))
 
-    def geometry(self, metric: str, layer: int, split: str, rdms: Tensor) -> None:
-        """Take in the RDM of a layer, or one for every cell (cells, stimuli, stimuli): cRSA, eRSA."""
+    def geometry(self, metric: str, layer: int, split: str, rdms: RDMStack) -> None:
+        """Take in the RDM of a layer, or one for every cell: cRSA, eRSA."""
         if self.brain.settings.n_bootstraps:
             geometer = self._geometers[split]
             self._add_resamples(metric, layer, split, deflate(geometer.bootstrap(rdms), geometer.jackknife(rdms)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.inference.rdm_resampling import (
+    CACHED_BYTES,
     MomentScores,
     RankScores,
     RDMStack,
@@ -65,18 +66,18 @@ class EncodingResampler:
         for number, cell in enumerate(self.cells):
             self._membership[cell, number] = 1.0
         keep = 2 * self._share.dtype.itemsize * len(self._share) * Y.shape[1] <= keep_bytes
-        self._kept = [self._response_moments(voxels) for voxels in self._blocks()] if keep else None
+        self._kept, self._n_defined = [], self._share.new_zeros(len(self._share), len(cells))
+        for voxels in self._blocks():
+            moments = self._response_moments(voxels)
+            self._n_defined.addmm_((moments[1] > 0).to(self._share), self._membership[voxels])
+            self._kept += [moments] if keep else []
 
     def bootstrap(self, pred: ArrayLike) -> Tensor:
         """Return the score of every cell in every resample (B, cells), of predictions (n, voxels)."""
-        predictions = self._predictions(pred)
-        total = torch.zeros(len(self._share), len(self.cells), dtype=self._share.dtype, device=self._share.device)
-        n_defined = torch.zeros_like(total)
+        predictions, total = self._predictions(pred), torch.zeros_like(self._n_defined)
         for number, voxels in enumerate(self._blocks()):
-            r = self._correlations(predictions, voxels, number)
-            n_defined.addmm_((~r.isnan()).to(r.dtype), self._membership[voxels])
-            total.addmm_(r.nan_to_num_(nan=0.0), self._membership[voxels])
-        return total / n_defined
+            total.addmm_(self._correlations(predictions, voxels, number), self._membership[voxels])
+        return total / self._n_defined
 
     def permute(self, pred: ArrayLike) -> Tensor:
         """Return the score of every cell (P, cells) after every shuffle of the rows of predictions (n, voxels).
@@ -85,16 +86,16 @@ class EncodingResampler:
 
         with columns of Y and P of mean 0 and length 1: one product a cell, and a look-up.
         """
-        predictions = self._predictions(pred)
-        shuffles = self.plan.permutations.to(self._share.device)
-        rows = torch.arange(self.plan.n_stimuli, device=shuffles.device)
-        null = []
-        for cell in self.cells:
-            y, p = self._responses.scaled(cell), predictions.scaled(cell)
+        predictions, n = self._predictions(pred), self.plan.n_stimuli
+        shuffles = self.plan.permutations.to(self._share.device).T.contiguous()
+        null = self._share.new_zeros(shuffles.shape[1], len(self.cells))
+        for number, cell in enumerate(self.cells):
             n_defined = (~self._responses.flat[cell]).sum()
-            products = (y @ p.T) / (len(rows) * n_defined)  # 0 / 0, NaN, where no response varies
-            null.append(torch.cat([products[rows, some].sum(dim=1) for some in shuffles.split(256)]))
-        return torch.stack(null, dim=1)
+            products = self._responses.scaled(cell) @ predictions.scaled(cell).T
+            products /= n * n_defined  # 0 / 0, NaN, where no response varies
+            for some in blocks(n, 8 * len(null)):
+                null[:, number] += products[some].gather(1, shuffles[some]).sum(dim=0)
+        return null
 
     def _predictions(self, pred: ArrayLike) -> _Columns:
         pred = as_matrix(pred, "The predictions", self._share.device)
@@ -107,23 +108,21 @@ class EncodingResampler:
 
     def _blocks(self) -> Iterator[slice]:
         n_resamples, n_stimuli = self._share.shape
-        return blocks(self._responses.values.shape[1], 8 * (8 * n_resamples + 5 * n_stimuli))
+        return blocks(self._responses.values.shape[1], 8 * (8 * n_resamples + 5 * n_stimuli), CACHED_BYTES)
 
     def _response_moments(self, voxels: slice) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the responses in every resample, each (B, voxels); NaN for those that are constant."""
+        """Mean and 1 / deviation of the responses in every resample, each (B, voxels); 0 for what is constant."""
         y = self._responses.scaled(voxels)
         mean = self._share @ y
-        variance, constant = self._responses.variance(voxels, mean, self._share @ y.square())
-        return mean, variance.masked_fill_(constant, torch.nan)
+        return mean, self._responses.inverse_deviation(voxels, mean, self._share @ y.square())
 
     def _correlations(self, predictions: _Columns, voxels: slice, number: int) -> Tensor:
+        """Pearson's r (B, voxels), and 0 where predictions or responses are constant."""
         y, p = self._responses.scaled(voxels), predictions.scaled(voxels)
-        y_mean, y_variance = self._kept[number] if self._kept is not None else self._response_moments(voxels)
+        y_mean, y_inverse = self._kept[number] if self._kept else self._response_moments(voxels)
         mean, square, product = (self._share @ torch.cat([p, p.square(), y * p], dim=1)).split(p.shape[1], dim=1)
-        variance, constant = predictions.variance(voxels, mean, square)
-        r = (product - y_mean * mean) / (y_variance * variance).sqrt_()
-        undefined = y_variance.isnan()
-        return r.clamp_(-1.0, 1.0).masked_fill_(constant, 0.0).masked_fill_(undefined, torch.nan)
+        inverse = predictions.inverse_deviation(voxels, mean, square)
+        return product.addcmul_(y_mean, mean, value=-1.0).mul_(y_inverse).mul_(inverse).clamp_(-1.0, 1.0)
 
 
 class GeometryResampler:
@@ -135,7 +134,7 @@ class GeometryResampler:
 
     Args:
         plan: resamples and shuffles of the n stimuli.
-        rdms: RDMs of the brain (k, n, n), one a cell.
+        rdms: RDMs of the brain (k, n, n), one a cell; here and below, as an `RDMStack` they are prepared once for all.
         comparison: `pearson`, `spearman` (of the ranks within the resample), `cosine` or `concordance`.
         keep_bytes: shuffled RDMs of the brain are kept, in float32, up to this size.
 
@@ -150,24 +149,28 @@ class GeometryResampler:
     """
 
     def __init__(
-        self, plan: ResamplingPlan, rdms: ArrayLike, comparison: str = "pearson", keep_bytes: int = KEEP_BYTES
+        self,
+        plan: ResamplingPlan,
+        rdms: ArrayLike | RDMStack,
+        comparison: str = "pearson",
+        keep_bytes: int = KEEP_BYTES,
     ):
         if comparison not in RESAMPLED_COMPARISONS:
             hint = near_names(comparison, RESAMPLED_COMPARISONS)
             raise InputError(f"The RDM comparison {comparison!r} cannot be resampled; {hint}")
-        self._brain = RDMStack(rdms)
+        self._brain = rdms if isinstance(rdms, RDMStack) else RDMStack(rdms)
         _check_stimuli(self._brain.n, plan)
         self._plan, self._comparison, self._keep_bytes = plan, comparison, keep_bytes
 
-    def bootstrap(self, rdm: ArrayLike) -> Tensor:
+    def bootstrap(self, rdm: ArrayLike | RDMStack) -> Tensor:
         """Return the scores (B, k) of a model's RDM (n, n), or of one for every cell (k, n, n), in every resample."""
         return self._bootstrap.scores(self._model(rdm))
 
-    def jackknife(self, rdm: ArrayLike) -> Tensor:
+    def jackknife(self, rdm: ArrayLike | RDMStack) -> Tensor:
         """Return the scores (n, k) with every stimulus left out once, for `deflate`; RDMs as for `bootstrap`."""
         return self._jackknife.scores(self._model(rdm))
 
-    def permute(self, rdm: ArrayLike) -> Tensor:
+    def permute(self, rdm: ArrayLike | RDMStack) -> Tensor:
         """Return scores (P, k) with rows and columns of the brain's RDMs shuffled together; RDMs as `bootstrap`."""
         return self._permute.scores(self._model(rdm))
 
@@ -176,21 +179,23 @@ class GeometryResampler:
         counts = self._plan.counts.to(self._brain.pairs.device)
         if self._comparison == "spearman":
             return RankScores(counts, self._brain)
-        return MomentScores(resampled_mean(counts), self._brain, self._comparison)
+        exact = resampled_mean(counts, working_dtype(counts.device))
+        rough = resampled_mean(counts, torch.float32) if counts.device.type == "cpu" else None
+        return MomentScores(exact, self._brain, self._comparison, rough)
 
     @cached_property
     def _jackknife(self) -> MomentScores | RankScores:
         if self._comparison == "spearman":
             return RankScores(1 - torch.eye(self._brain.n, device=self._brain.pairs.device), self._brain)
-        return MomentScores(left_out_mean, self._brain, self._comparison)
+        return MomentScores(left_out_mean(self._brain.n), self._brain, self._comparison)
 
     @cached_property
     def _permute(self) -> ShuffledScores:
         shuffles = self._plan.permutations.to(self._brain.pairs.device)
         return ShuffledScores(shuffles, self._brain, self._comparison, self._keep_bytes)
 
-    def _model(self, rdm: ArrayLike) -> RDMStack:
-        model = RDMStack(rdm, self._brain.pairs.device)
+    def _model(self, rdm: ArrayLike | RDMStack) -> RDMStack:
+        model = rdm if isinstance(rdm, RDMStack) else RDMStack(rdm, self._brain.pairs.device)
         if model.n != self._brain.n or len(model.pairs) not in (1, len(self._brain.pairs)):
             raise InputError(
                 f"Of RDMs, one or {len(self._brain.pairs)} of {self._brain.n} stimuli are compared with the brain's, "
@@ -212,16 +217,20 @@ class _Columns:
         wide = self.values[:, columns].to(self.mean.dtype)
         return ((wide - self.mean[columns]) / self.std[columns]).masked_fill_(self.flat[columns], 0.0)
 
-    def variance(self, columns: slice, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        """Return variances (B, columns) from moments of scaled columns, and which are none but rounding.
+    def inverse_deviation(self, columns: slice, mean: Tensor, square: Tensor) -> Tensor:
+        """Return 1 / deviation (B, columns) from moments of scaled columns, and 0 where they are none but rounding.
 
         What the data's own precision cannot tell from constant counts as such (see `is_constant`), and so does what
-        this difference of two moments cannot.
+        this difference of two moments cannot. Squares are n at most: where no variance is near the rounding of that, as
+        almost always, nothing has to be looked at one by one.
         """
-        variance = square.addcmul(mean, mean, value=-1.0)
-        offset = self.mean[columns] / self.std[columns]
+        variance, n = square.addcmul(mean, mean, value=-1.0), len(self.values)
+        offset, rounding = self.mean[columns] / self.std[columns], 512 * torch.finfo(mean.dtype).eps
+        own_rounding = (2 * torch.finfo(self.values.dtype).eps * (1 + offset.abs())).square()
+        if not (variance <= n * (rounding + own_rounding)).any():
+            return variance.rsqrt_()
         constant = is_constant(variance.clamp(min=0.0).sqrt_(), mean + offset, self.values.dtype)
-        return variance, constant | (variance <= 512 * torch.finfo(mean.dtype).eps * square)
+        return variance.rsqrt().masked_fill_(constant | (variance <= rounding * square), 0.0)
 
 
 def _shares(counts: Tensor) -> Tensor:

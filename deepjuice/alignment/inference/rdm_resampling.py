@@ -6,7 +6,7 @@ Every class here prepares the brain's side; its `scores` of a model's `RDMStack`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
@@ -15,7 +15,14 @@ from torch import Tensor
 from deepjuice.alignment.geometry.rdm import upper_triangle
 from deepjuice.alignment.linalg import ArrayLike, average_ranks, blocks, column_moments, is_constant, working_dtype
 
-PairMean = Callable[[Tensor], Tensor]
+PairValues = Callable[[slice], Tensor]
+PairMean = Callable[[PairValues], Tensor]
+CACHED_BYTES = 4 * 1024**2
+"""Working memory of blocks that are read again at once, while the processor's cache still holds them."""
+
+SAFE_VARIANCE = 0.25
+"""Of the variance of all pairs, the share that a resample must keep for means in float32 to give its correlation."""
+
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and mean square of scaled pairs (B, k), offset and scale (k,)
 
 
@@ -45,10 +52,10 @@ class RDMStack:
 
     @cached_property
     def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """RDMs with pairs of mean 0 and variance 1 and a diagonal of 0, and mean and deviation to undo it."""
+        """Pairs (k, pairs) of mean 0 and variance 1, and the mean and deviation (k,) that undo it."""
         std = self.std.masked_fill(self.flat, 1.0)
-        pairs = ((self.pairs - self.mean[:, None]) / std[:, None]).masked_fill_(self.flat[:, None], 0.0)
-        return _square(pairs, self.n), self.mean, std
+        pairs = (self.pairs - self.mean[:, None]).div_(std[:, None]).masked_fill_(self.flat[:, None], 0.0)
+        return pairs, self.mean, std
 
     @cached_property
     def orders(self) -> list[_Order]:
@@ -56,43 +63,99 @@ class RDMStack:
         return [_Order(pairs, self.n) for pairs in self.pairs]
 
 
-def resampled_mean(counts: Tensor) -> PairMean:
-    """Return the function that takes the mean of an (n, n) matrix over the pairs of every resample, counts (B, n).
+def resampled_mean(counts: Tensor, dtype: torch.dtype) -> PairMean:
+    """Return the mean over the pairs of every resample: sum_ij c_i c_j x_ij / sum_ij c_i c_j, i < j, of counts (B, n).
 
-    (c' A c - sum_i c_i^2 A_ii) / (n^2 - sum_i c_i^2) for a symmetric A with a diagonal of 0: one product for all.
+    It takes what gives the values (k, some) of a slice of the pairs, and returns (B, k). Products are of `dtype`, the
+    sums of their blocks in working precision: in float32 a mean of values of size 1 is right to about 2e-7. How often
+    pairs are there is found again for every block: that is one multiplication, where the products with k values are k.
     """
-    counts = counts.to(working_dtype(counts.device))
-    n_pairs = counts.sum(dim=1).square() - counts.square().sum(dim=1)
-    return lambda A: (counts @ A).mul_(counts).sum(dim=1) / n_pairs
+    wide = counts.to(working_dtype(counts.device))
+    n_pairs = (wide.sum(dim=1).square() - wide.square().sum(dim=1)) / 2
+    counts = counts.to(dtype).T.contiguous()
+    n, n_resamples = counts.shape
+
+    def mean(values: PairValues) -> Tensor:
+        total = 0.0
+        for rows, pairs in _blocks_of_rows(n, dtype.itemsize * n_resamples):
+            weights = counts.new_empty(pairs.stop - pairs.start, n_resamples)
+            for i, row in _rows(rows, n):
+                torch.mul(counts[i], counts[i + 1 :], out=weights[row])
+            total = total + (values(pairs).to(dtype) @ weights).to(wide.dtype)
+        return (total / n_pairs).T
+
+    return mean
 
 
-def left_out_mean(A: Tensor) -> Tensor:
-    """Return the means of a symmetric (n, n) matrix with a diagonal of 0 over all pairs without stimulus i: (n,)."""
-    n = len(A)
-    return (A.sum() - 2 * A.sum(dim=1)) / ((n - 1) * (n - 2))
+def left_out_mean(n: int) -> PairMean:
+    """Return the mean over all pairs without stimulus i, for each of n: as `resampled_mean`, (n, k)."""
+
+    def mean(values: PairValues) -> Tensor:
+        total = 0.0
+        for rows, pairs in _blocks_of_rows(n, 8 * n):
+            x = values(pairs)
+            of_stimulus = x.new_zeros(len(x), n)
+            for i, row in _rows(rows, n):
+                of_stimulus[:, i] += x[:, row].sum(dim=1)
+                of_stimulus[:, i + 1 :] += x[:, row]
+            total = total + of_stimulus
+        return (total.sum(dim=1) / 2 - total.T) / ((n - 1) * (n - 2) / 2)
+
+    return mean
+
+
+def _blocks_of_rows(n: int, bytes_per_pair: int) -> Iterator[tuple[range, slice]]:
+    """Cut an (n, n) matrix into blocks of rows, each with the slice of its pairs above the diagonal."""
+    for rows in blocks(n - 1, bytes_per_pair * n, CACHED_BYTES):
+        start, stop = (i * (2 * n - i - 1) // 2 for i in (rows.start, rows.stop))
+        yield range(rows.start, rows.stop), slice(start, stop)
+
+
+def _rows(rows: range, n: int) -> Iterator[tuple[int, slice]]:
+    """Yield every row and where its pairs are, (i, i + 1) .. (i, n - 1), among those of all these rows."""
+    start = 0
+    for i in rows:
+        yield i, slice(start, start + n - 1 - i)
+        start += n - 1 - i
 
 
 class MomentScores:
-    """Pearson, cosine or concordance from means over pairs of a, b, a^2, b^2 and a b."""
+    """Pearson, cosine or concordance from means over pairs of a, b, a^2, b^2 and a b.
 
-    def __init__(self, mean: PairMean, brain: RDMStack, comparison: str):
-        self._mean, self._comparison = mean, comparison
+    Where `rough` means, in float32, are given, they serve all cells whose RDMs keep enough of their variance in every
+    resample to have a score that is right to 1e-6; the others, those of a few dominant pairs, have exact means.
+    """
+
+    def __init__(self, mean: PairMean, brain: RDMStack, comparison: str, rough: PairMean | None = None):
+        self._mean, self._rough, self._comparison = mean, rough, comparison
         self._brain, self._offset, self._scale = brain.scaled
-        self._moments = self._means(self._brain), self._means(self._brain.square())
+        self._moments = self._mean(_with_squares(self._brain)).split(len(self._brain), dim=1)
         self._silent = brain.says_nothing(comparison)
 
     def scores(self, model: RDMStack) -> Tensor:
         """Return (resamples, cells)."""
-        rdms, offset, scale = model.scaled
-        a = (self._means(rdms), self._means(rdms.square()), offset, scale)
-        b = (*self._moments, self._offset, self._scale)
-        products = (one * other for one, other in zip(rdms.expand_as(self._brain), self._brain, strict=True))
-        compare = {"pearson": _pearson, "cosine": _cosine, "concordance": _concordance}[self._comparison]
+        scores, least = self._scores(model, slice(None), self._rough or self._mean)
         silent = self._silent | model.says_nothing(self._comparison)
-        return compare(self._means(products), a, b).clamp_(-1.0, 1.0).masked_fill_(silent, torch.nan)
+        unsure = torch.nonzero((least < SAFE_VARIANCE) & ~silent)[:, 0]
+        if self._rough is not None and len(unsure):
+            scores[:, unsure], _ = self._scores(model, unsure, self._mean)
+        return scores.clamp_(-1.0, 1.0).masked_fill_(silent, torch.nan)
 
-    def _means(self, matrices: Iterable[Tensor]) -> Tensor:
-        return torch.stack([self._mean(matrix) for matrix in matrices], dim=1)
+    def _scores(self, model: RDMStack, cells: slice | Tensor, mean_of: PairMean) -> tuple[Tensor, Tensor]:
+        """Return the scores of some cells, and the least variance of their RDMs in any resample (cells,)."""
+        rdms, offset, scale = (part if len(model.pairs) == 1 else part[cells] for part in model.scaled)
+        brain, own = self._brain[cells], _with_squares(rdms)
+        means = mean_of(lambda some: torch.cat([own(some), rdms[:, some] * brain[:, some]]))
+        mean, square, product = means.split([len(rdms), len(rdms), len(brain)], dim=1)
+        a = mean, square, offset, scale
+        b = *(moment[:, cells] for moment in self._moments), self._offset[cells], self._scale[cells]
+        least = torch.minimum(square - mean.square(), b[1] - b[0].square())
+        compare = {"pearson": _pearson, "cosine": _cosine, "concordance": _concordance}[self._comparison]
+        return compare(product, a, b), least.amin(dim=0) if len(least) else least.new_ones(len(brain))
+
+
+def _with_squares(pairs: Tensor) -> PairValues:
+    return lambda some: torch.cat([pairs[:, some], pairs[:, some].square()])
 
 
 def _pearson(product: Tensor, a: _Moments, b: _Moments) -> Tensor:
@@ -201,34 +264,43 @@ class ShuffledScores:
     """
 
     def __init__(self, shuffles: Tensor, brain: RDMStack, comparison: str, keep_bytes: int):
-        self._comparison, self._brain = comparison, brain
+        self._comparison, self._brain, self._shuffles = comparison, brain, shuffles
         self._units = _units(brain, comparison)
         self._inverse = shuffles.argsort(dim=1)
-        keep = self._units.element_size() * len(shuffles) * brain.pairs.numel() <= keep_bytes
-        self._kept = [self._shuffled_pairs(rdm, shuffles) for rdm in self._units] if keep else None
+        self._keep = self._units.element_size() * len(shuffles) * self._units.numel() <= keep_bytes
 
     def scores(self, model: RDMStack) -> Tensor:
         """Return (shuffles, cells)."""
         units = _units(model, self._comparison)
-        null = units.new_empty(len(self._inverse), len(self._units))
-        if self._kept is not None:
-            pairs = 2 * _take(units.flatten(1), _above_diagonal(model.n, units.device))
+        null = units.new_empty(len(self._shuffles), len(self._units))
+        if len(units) > 1 and self._keep:
             for number, kept in enumerate(self._kept):
-                null[:, number] = kept @ pairs[number % len(pairs)]
+                null[:, number] = kept @ units[number]
         else:  # the model's RDM is shuffled the other way round, once for all cells it is compared with
-            for number, rdm in enumerate(units):
+            for number, pairs in enumerate(units):
                 cells = slice(None) if len(units) == 1 else slice(number, number + 1)
-                for some, shuffled in _shuffled(rdm, self._inverse):
-                    null[some, cells] = shuffled @ self._units[cells].flatten(1).T
+                for some, shuffled in self._shuffled(pairs, self._inverse):
+                    null[some, cells] = shuffled @ self._units[cells].T
         silent = self._brain.says_nothing(self._comparison) | model.says_nothing(self._comparison)
         return (null * self._bias(model)).masked_fill_(silent, torch.nan)
 
-    def _shuffled_pairs(self, rdm: Tensor, shuffles: Tensor) -> Tensor:
-        above = _above_diagonal(len(rdm), rdm.device)
-        kept = rdm.new_empty(len(shuffles), len(above))
-        for some, shuffled in _shuffled(rdm, shuffles):
-            kept[some] = _take(shuffled, above)
+    @cached_property
+    def _kept(self) -> Tensor:
+        """The brain's RDMs shuffled, (k, shuffles, pairs)."""
+        kept = self._units.new_empty(len(self._units), len(self._shuffles), self._units.shape[1])
+        for pairs, shuffled in zip(self._units, kept, strict=True):
+            for some, values in self._shuffled(pairs, self._shuffles):
+                shuffled[some] = values
         return kept
+
+    def _shuffled(self, pairs: Tensor, shuffles: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the pairs of an RDM with rows and columns shuffled, (b, pairs), for block after block of shuffles."""
+        n = self._brain.n
+        matrix = _square(pairs, n).flatten()
+        rows, columns = torch.triu_indices(n, n, offset=1, device=pairs.device)
+        for some in blocks(len(shuffles), 3 * 8 * len(pairs), CACHED_BYTES):
+            places = _take(shuffles[some] * n, rows).add_(_take(shuffles[some], columns))
+            yield some, _take(matrix.expand(len(places), -1), places)
 
     def _bias(self, model: RDMStack) -> Tensor | float:
         """Lin's bias correction, which makes a concordance of a correlation."""
@@ -239,32 +311,19 @@ class ShuffledScores:
 
 
 def _units(rdms: RDMStack, comparison: str) -> Tensor:
-    """RDMs (k, n, n) as vectors of length 1, centred but for the cosine: products are comparisons. float32."""
+    """Pairs of RDMs as vectors (k, pairs) of length 1, centred but for the cosine: products are comparisons. float32.
+
+    It is taken of RDMs without a comparison as well, which are NaN or whatever rounding makes of them.
+    """
     pairs = average_ranks(rdms.pairs) if comparison == "spearman" else rdms.pairs
     if comparison != "cosine":
         pairs = pairs - pairs.mean(dim=1, keepdim=True)
-    length = 2**0.5 * torch.linalg.vector_norm(pairs, dim=1, keepdim=True)  # every pair is there twice
-    return _square(pairs / length, rdms.n).float()
+    return (pairs / torch.linalg.vector_norm(pairs, dim=1, keepdim=True)).float()
 
 
 def _square(pairs: Tensor, n: int) -> Tensor:
-    """Return symmetric matrices (..., n, n) with a diagonal of 0 from their pairs (..., pairs)."""
+    """Return the symmetric matrix (n, n) with a diagonal of 0 of its pairs (pairs,)."""
     rows, columns = torch.triu_indices(n, n, offset=1, device=pairs.device)
-    matrix = pairs.new_zeros(*pairs.shape[:-1], n, n)
-    matrix[..., rows, columns] = matrix[..., columns, rows] = pairs
+    matrix = pairs.new_zeros(n, n)
+    matrix[rows, columns] = matrix[columns, rows] = pairs
     return matrix
-
-
-def _above_diagonal(n: int, device: torch.device) -> Tensor:
-    """Return the places of the pairs in a flattened (n, n) matrix."""
-    rows, columns = torch.triu_indices(n, n, offset=1, device=device)
-    return rows * n + columns
-
-
-def _shuffled(rdm: Tensor, shuffles: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield an RDM (n, n) with rows and columns shuffled, flat (b, n n), for block after block of shuffles."""
-    n = len(rdm)
-    for some in blocks(len(shuffles), 16 * n * n):
-        order = shuffles[some]
-        rows = rdm.index_select(0, order.flatten()).view(-1, n, n)
-        yield some, rows.gather(2, order[:, None].expand_as(rows)).flatten(1)

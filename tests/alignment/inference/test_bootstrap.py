@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from deepjuice.alignment.inference import bootstrap
+from deepjuice.alignment.inference import bootstrap, rdm_resampling
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
 from deepjuice.alignment.inference.resampling import ResamplingPlan
 from juicyfruits.errors import InputError
@@ -130,10 +130,9 @@ def test_neither_blocks_nor_what_is_kept_change_scores(monkeypatch, block_bytes,
 
 def use_blocks_of(monkeypatch, block_bytes):
     from deepjuice.alignment import linalg
-    from deepjuice.alignment.inference import rdm_resampling
 
     for module in (bootstrap, rdm_resampling):
-        monkeypatch.setattr(module, "blocks", lambda n, each: linalg.blocks(n, each, block_bytes))
+        monkeypatch.setattr(module, "blocks", lambda n, each, *_: linalg.blocks(n, each, block_bytes))
 
 
 def whole_geometry(plan, rdms, comparison, keep_bytes=bootstrap.KEEP_BYTES):
@@ -164,7 +163,10 @@ def over_pairs(function, a, b, index):
 @pytest.mark.parametrize("levels", [None, 4])
 @pytest.mark.parametrize("each_its_own", [False, True])
 @pytest.mark.filterwarnings("ignore")
-def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own):
+@pytest.mark.parametrize("exact", [True, False])
+def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, monkeypatch):
+    if exact:
+        monkeypatch.setattr(rdm_resampling, "SAFE_VARIANCE", np.inf)
     rdms = symmetric(4, n, levels=levels)
     brain, models = rdms[1:], rdms[:3] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(n)
@@ -175,7 +177,24 @@ def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, 
     for ours, indices in ((resampler.bootstrap(model), samples), (resampler.jackknife(model), left_out)):
         for index, row in zip(indices, ours, strict=True):
             expected = [over_pairs(COMPARISONS[comparison], a, b, index) for a, b in zip(models, brain, strict=True)]
-            np.testing.assert_allclose(row, expected, atol=1e-10)
+            np.testing.assert_allclose(row, expected, atol=1e-10 if exact else 1e-6)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@pytest.mark.parametrize("each_its_own", [False, True])
+@pytest.mark.parametrize("of_brain", [False, True])
+def test_a_resample_without_the_pair_that_dominates_an_rdm_is_right(comparison, each_its_own, of_brain):
+    rdms = symmetric(4, 40)
+    rdms[1 if of_brain else 0, [3, 7], [7, 3]] = 3000.0  # all but 1e-4 of the variance; the other cells keep theirs
+    brain, models = rdms[1:], rdms[[0, 2, 3]] if each_its_own else rdms[:1].repeat(3, axis=0)
+    plan = plan_for(40, 30)
+    ours = GeometryResampler(plan, brain, comparison).bootstrap(models if each_its_own else models[0])
+    assert 3 < (plan.counts[:, [3, 7]] == 0).any(dim=1).sum() < 27
+    for counts, row in zip(plan.counts.numpy(), ours, strict=True):
+        expected = [
+            over_pairs(COMPARISONS[comparison], a, b, taken(counts)) for a, b in zip(models, brain, strict=True)
+        ]
+        np.testing.assert_allclose(row, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
@@ -205,7 +224,7 @@ def test_geometry_at_any_scale_and_in_float32(comparison, scale):
     single = GeometryResampler(plan, torch.from_numpy(rdms[1:]).float(), comparison).bootstrap(
         torch.from_numpy(rdms[0]).float()
     )
-    np.testing.assert_allclose(scaled, one, atol=1e-10)
+    np.testing.assert_allclose(scaled, one, atol=1e-6)
     np.testing.assert_allclose(single, one, atol=1e-5)
     assert single.dtype == torch.float64
 
