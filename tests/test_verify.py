@@ -325,3 +325,10 @@ def test_features_of_other_stimuli_are_refused(benchmark, store, tmp_path):
     other = write_benchmark(tmp_path / "other", stimuli, benchmark.image_paths, rdms={"IT": {"m": rdm}})
     with pytest.raises(InputError, match="expected features of the stimuli of 'other'"):
         verify(store, other)
+
+
+def test_one_neuroid_is_compared_as_many_are(benchmark, store):
+    found = verify(store, benchmark, max_neuroids=1)
+    assert found.ok, str(found)
+    with pytest.raises(InputError, match="seed must be a whole number from 0 up, but -1"):
+        verify(store, benchmark, seed=-1)

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from deepjuice.results.cells import FITTED_METRICS, SPLITS, existing_cells
+from deepjuice.results.tidy import MEAN
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
@@ -113,9 +114,10 @@ def check_scores(ds: xr.Dataset) -> None:
     """Raise InputError, one sentence naming the variable or dim, unless `ds` is a valid score dataset.
 
     Valid is: every required variable with its dims in order and its dtype, none unknown; splits train, test, all;
-    unique labels; layers in execution order with depths from 0 to 1; attributes that are text or numbers, with
-    `model_uid` and `benchmark` among them; and NaN wherever no cell exists (eReg and eRSA on split "all", a pair of
-    region and subject without voxels). Both a model's own file and the aggregate of all models are checked.
+    unique labels, those of `best_of` being the subjects and "mean"; layers in execution order with depths from 0 to 1;
+    attributes that are text or numbers, with `model_uid` and `benchmark` among them; and NaN wherever no cell exists
+    (eReg and eRSA on split "all", a pair of region and subject without voxels). Both a model's own file and the
+    aggregate of all models are checked.
 
     >>> check_scores(xr.Dataset())
     Traceback (most recent call last):
@@ -141,6 +143,7 @@ def check_scores(ds: xr.Dataset) -> None:
     elif not aggregate and set(FITTED_METRICS) & set(ds.metric.values.tolist()):
         named = next(m for m in FITTED_METRICS if m in ds.metric.values)
         raise _bad(f"metric lists {named!r} but there is no dim 'neuroid'; a benchmark of RDMs only has cRSA")
+    _check_best_of(ds)
     _check_cells(ds)
 
 
@@ -243,6 +246,8 @@ def _check_attrs(ds: xr.Dataset, needed: tuple[str, ...]) -> None:
 def _check_labels(ds: xr.Dataset) -> None:
     if tuple(ds.split.values.tolist()) != SPLITS:
         raise _bad(f"coordinate 'split' is {ds.split.values.tolist()}, expected {list(SPLITS)}")
+    if MEAN in ds["subject"].values:
+        raise _bad(f"dim 'subject' holds {MEAN!r}, which stands for the mean over subjects; rename that subject")
     for dim in ("layer", "metric", "region", "subject", "best_of", "neuroid"):
         if dim not in ds.dims:
             continue
@@ -254,6 +259,12 @@ def _check_labels(ds: xr.Dataset) -> None:
         repeated = [label for label, n in Counter(labels).items() if n > 1]
         if repeated:
             raise _bad(f"coordinate {dim!r} holds {repeated[0]!r} more than once")
+
+
+def _check_best_of(ds: xr.Dataset) -> None:
+    found, expected = ds.best_of.values.tolist(), [*ds.subject.values.tolist(), MEAN]
+    if sorted(found) != sorted(expected):
+        raise _bad(f"coordinate 'best_of' is {found}, expected every subject and the mean, {expected}")
 
 
 def _check_layers(ds: xr.Dataset) -> None:

@@ -104,13 +104,14 @@ def scikit_learn_ridge(task: _Task) -> dict[Quantity, np.ndarray]:
     left_out = []
     for row in task.left_out:
         others = np.arange(len(task.X)) != row
-        left_out.append(Ridge(task.alpha, solver="svd").fit(task.X[others], task.Y[others]).predict(task.X[[row]])[0])
+        left_out.append(Ridge(task.alpha, solver="svd").fit(task.X[others], task.Y[others]).predict(task.X[[row]]))
+    n_targets = task.Y.shape[1]  # of one, scikit-learn leaves its axis out
     return {
-        ALPHA: np.log10(chosen.alpha_),
-        LOO_ERROR: -chosen.best_score_,
-        LEFT_OUT: np.array(left_out),
-        TEST: fitted.predict(task.X_test),
-        COEFFICIENTS: fitted.coef_,
+        ALPHA: np.log10(np.atleast_1d(chosen.alpha_)),
+        LOO_ERROR: -np.atleast_1d(chosen.best_score_),
+        LEFT_OUT: np.reshape(left_out, (-1, n_targets)),
+        TEST: fitted.predict(task.X_test).reshape(-1, n_targets),
+        COEFFICIENTS: np.atleast_2d(fitted.coef_),
     }
 
 

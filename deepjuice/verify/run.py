@@ -74,6 +74,8 @@ def verify(
         raise InputError(f"device {device} must have float64 to be held to the peers' digits; verify on cpu or cuda.")
     if max_neuroids < 1:
         raise InputError(f"max_neuroids must be 1 or more, but {max_neuroids} came; leave it out for 200.")
+    if seed < 0:
+        raise InputError(f"The seed must be a whole number from 0 up, but {seed} came; give another.")
     if layers is None:
         layers = [store.maps[k].uid for k in np.unique(np.linspace(0, len(store) - 1, N_LAYERS).astype(int))]
     sample = _Sample(benchmark, max_neuroids, np.random.default_rng(seed), device)

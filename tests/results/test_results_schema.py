@@ -183,3 +183,15 @@ def test_existing_cells(make):
                     expected = (metric == "cRSA" or split != "all") and (region, subject) != ("V4", "subj02")
                     where = {"metric": metric, "region": region, "subject": subject, "split": split}
                     assert bool(cells.sel(where)) == expected, where
+
+
+@pytest.mark.parametrize("labels", [("subj01", "other", "mean"), ("subj01", "subj02", "all")])
+def test_the_best_layers_are_those_of_the_subjects_and_of_their_mean(make, labels):
+    with pytest.raises(InputError, match=r"'best_of' is .* expected every subject and the mean"):
+        check_scores(make().assign_coords(best_of=list(labels)))
+    check_scores(make().isel(best_of=[2, 0, 1]))
+
+
+def test_no_subject_may_be_called_as_the_mean_is(make):
+    with pytest.raises(InputError, match="'mean', which stands for the mean over subjects; rename that subject"):
+        check_scores(make(subjects=("subj01", "mean"), missing_pairs=()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepjuice.alignment.inference.resampling import MAX_UNDEFINED, confidence_interval
 from deepjuice.alignment.inference.spread import deflate
-from deepjuice.alignment.linalg import ArrayLike, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_tensor, working_dtype
 from juicyfruits.errors import InputError
 
 
@@ -64,6 +64,12 @@ def paired_test(
     >>> round(test.p.item(), 2), bool(test.low < 0.2 < test.high)
     (0.04, True)
     """
+    difference, resamples = as_tensor(difference, "The difference"), as_tensor(resamples, "The resamples")
+    if resamples.shape[1:] != difference.shape:
+        raise InputError(
+            f"Resamples must be (resamples, ...) of differences (...), but {tuple(resamples.shape)} and "
+            f"{tuple(difference.shape)} came; put the resamples along the first axis."
+        )
     resamples = resamples.to(working_dtype(resamples.device))
     low, high = confidence_interval(resamples, level, df)
     error = (resamples - resamples.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
@@ -94,11 +100,14 @@ def compare_models(
     >>> (compare_models(scores, scores[:, None] + shared + noise).q < 0.05).flatten().tolist()
     [True, True, False]
     """
+    observed, resamples = as_tensor(observed, "The scores"), as_tensor(resamples, "The resamples")
     if len(observed) < 2 or len(resamples) != len(observed):
         raise InputError(
             f"A comparison needs the scores and the resamples of 2 models or more, but {len(observed)} and "
             f"{len(resamples)} came; stack models along the first axis."
         )
+    if jackknife is not None and len(jackknife) != len(observed):
+        raise InputError(f"The jackknife must be of all {len(observed)} models, but of {len(jackknife)} came; stack.")
     pairs = list(combinations(range(len(observed)), 2))
     tests = []
     for a, b in pairs:
@@ -122,7 +131,7 @@ def benjamini_hochberg(p: ArrayLike) -> Tensor:
     >>> benjamini_hochberg([0.01, float("nan"), 0.04, 0.03])
     tensor([0.0300,    nan, 0.0400, 0.0400], dtype=torch.float64)
     """
-    p = torch.as_tensor(p)
+    p = as_tensor(p, "The p-values")
     values = p.detach().cpu().numpy().astype(np.float64)
     tested = ~np.isnan(values)
     if ((values[tested] < 0) | (values[tested] > 1)).any():

@@ -80,3 +80,16 @@ def test_bad_input_is_told():
         compare_models(torch.zeros(1, 2), torch.zeros(1, 10, 2))
     with pytest.raises(InputError, match="but 2 and 3 came"):
         compare_models(torch.zeros(2, 2), torch.zeros(3, 10, 2))
+
+
+def test_arrays_are_compared_as_tensors_are_and_shapes_must_fit():
+    rng = np.random.default_rng(0)
+    scores, resamples = rng.normal(size=(3, 2)), rng.normal(size=(3, 50, 2))
+    expected = compare_models(torch.from_numpy(scores), torch.from_numpy(resamples))
+    for kind in (np.asarray, np.ndarray.tolist):
+        assert torch.equal(compare_models(kind(scores), kind(resamples)).q, expected.q)
+    assert torch.equal(benjamini_hochberg([0.1, 0.2]), torch.tensor([0.2, 0.2], dtype=torch.float64))
+    with pytest.raises(InputError, match=r"but \(50,\) and \(2,\) came"):
+        paired_test(scores[0], resamples[0, :, 0])
+    with pytest.raises(InputError, match="jackknife must be of all 3 models, but of 1"):
+        compare_models(scores, resamples, resamples[:1])
