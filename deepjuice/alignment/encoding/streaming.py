@@ -129,7 +129,7 @@ class RidgeStatistics:
         self.count[fold] += new
 
     def _checked(self, X: Tensor, Y: Tensor, folds: NumpyLike) -> Tensor:
-        folds = torch.as_tensor(np.asarray(folds))
+        folds = torch.as_tensor(_numbered(folds))
         if (X.shape[1], Y.shape[1]) != (self.n_features, self.n_targets) or not len(X) == len(Y) == folds.numel():
             raise InputError(
                 f"A batch must be (m, {self.n_features}) features, (m, {self.n_targets}) targets and m folds, but "
@@ -215,6 +215,13 @@ class RidgeStatistics:
         return stats
 
 
+def _numbered(folds: NumpyLike) -> np.ndarray:
+    folds = np.asarray(folds)
+    if folds.dtype.kind not in "iuf":
+        raise InputError(f"Folds must be whole numbers from 0 up, but {folds.dtype} came; see fold_labels.")
+    return folds
+
+
 def _centred(values: Tensor, mean: Tensor, between: float) -> tuple[Tensor, Tensor]:
     """Rows less their mean, with one more row for the way from `mean` to it, and that way itself.
 
@@ -263,7 +270,7 @@ def gather_statistics(
     >>> gather_statistics(X, X[:, 0], folds=[0, 1, 2] * 4).count
     tensor([4, 4, 4])
     """
-    folds = np.asarray(folds)
+    folds = _numbered(folds)
     dims = [len(getattr(data, "shape", ())) for data in (X, Y)]
     if dims[0] != 2 or dims[1] not in (1, 2) or not len(X):
         shapes = [tuple(getattr(data, "shape", ())) or type(data).__name__ for data in (X, Y)]

@@ -251,3 +251,9 @@ def test_what_cannot_be_streamed_is_named(X, Y):
         gather_statistics(X, Y, [0, 1] * 2)
     with pytest.raises(InputError, match=r"\(0, 2\)"):
         gather_statistics(np.ones((0, 2)), np.ones(0), [])
+
+
+@pytest.mark.parametrize("folds", [["a", "b"] * 3, [True, False] * 3])
+def test_folds_that_are_no_numbers_are_named(folds):
+    with pytest.raises(InputError, match="Folds must be whole numbers"):
+        gather_statistics(np.ones((6, 2)), np.ones(6), folds)
