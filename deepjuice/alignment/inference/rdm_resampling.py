@@ -20,8 +20,8 @@ PairMean = Callable[[PairValues], Tensor]
 CACHED_BYTES = 4 * 1024**2
 """Working memory of blocks that are read again at once, while the processor's cache still holds them."""
 
-SAFE_VARIANCE = 0.25
-"""Of the variance of all pairs, the share that a resample must keep for means in float32 to give its correlation."""
+SAFE_SHARE = 0.25
+"""Of a mean square, the share that must be variance for means in float32 to give a correlation."""
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and mean square of scaled pairs (B, k), offset and scale (k,)
 
@@ -122,8 +122,8 @@ def _rows(rows: range, n: int) -> Iterator[tuple[int, slice]]:
 class MomentScores:
     """Pearson, cosine or concordance from means over pairs of a, b, a^2, b^2 and a b.
 
-    Where `rough` means, in float32, are given, they serve all cells whose RDMs keep enough of their variance in every
-    resample to have a score that is right to 1e-6; the others, those of a few dominant pairs, have exact means.
+    Where `rough` means, in float32, are given, they serve all cells whose mean squares are in every resample variance
+    enough for a score that is right to 1e-6; the others, of RDMs that a few pairs dominate, have exact means.
     """
 
     def __init__(self, mean: PairMean, brain: RDMStack, comparison: str, rough: PairMean | None = None):
@@ -136,20 +136,20 @@ class MomentScores:
         """Return (resamples, cells)."""
         scores, least = self._scores(model, slice(None), self._rough or self._mean)
         silent = self._silent | model.says_nothing(self._comparison)
-        unsure = torch.nonzero((least < SAFE_VARIANCE) & ~silent)[:, 0]
+        unsure = torch.nonzero(~(least >= SAFE_SHARE) & ~silent)[:, 0]
         if self._rough is not None and len(unsure):
             scores[:, unsure], _ = self._scores(model, unsure, self._mean)
         return scores.clamp_(-1.0, 1.0).masked_fill_(silent, torch.nan)
 
     def _scores(self, model: RDMStack, cells: slice | Tensor, mean_of: PairMean) -> tuple[Tensor, Tensor]:
-        """Return the scores of some cells, and the least variance of their RDMs in any resample (cells,)."""
+        """Return scores of some cells, and (cells,) in any resample the least share of variance in a mean square."""
         rdms, offset, scale = (part if len(model.pairs) == 1 else part[cells] for part in model.scaled)
         brain, own = self._brain[cells], _with_squares(rdms)
         means = mean_of(lambda some: torch.cat([own(some), rdms[:, some] * brain[:, some]]))
         mean, square, product = means.split([len(rdms), len(rdms), len(brain)], dim=1)
         a = mean, square, offset, scale
         b = *(moment[:, cells] for moment in self._moments), self._offset[cells], self._scale[cells]
-        least = torch.minimum(square - mean.square(), b[1] - b[0].square())
+        least = 1 - torch.maximum(mean.square() / square, b[0].square() / b[1])
         compare = {"pearson": _pearson, "cosine": _cosine, "concordance": _concordance}[self._comparison]
         return compare(product, a, b), least.amin(dim=0) if len(least) else least.new_ones(len(brain))
 

@@ -109,6 +109,11 @@ def test_rounding_of_the_data_counts_as_constant_in_a_resample():
     ours = EncodingResampler(plan, Y, CELLS[3:]).bootstrap(P)[:, 0]
     assert 3 < without_first.sum() < 57
     assert torch.equal(ours.isnan(), without_first)
+    Y[:2, 5] = np.float32(1000.15)  # so little that rounding is no small part of what is left
+    ours = EncodingResampler(plan, Y, CELLS[3:]).bootstrap(P)[:, 0]
+    assert torch.equal(ours.isnan(), without_first)
+    ours = EncodingResampler(plan, P, CELLS[3:]).bootstrap(Y)[:, 0]
+    assert torch.equal(ours == 0, without_first)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 7000, 12345])
@@ -166,7 +171,7 @@ def over_pairs(function, a, b, index):
 @pytest.mark.parametrize("exact", [True, False])
 def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, monkeypatch):
     if exact:
-        monkeypatch.setattr(rdm_resampling, "SAFE_VARIANCE", np.inf)
+        monkeypatch.setattr(rdm_resampling, "SAFE_SHARE", np.inf)
     rdms = symmetric(4, n, levels=levels)
     brain, models = rdms[1:], rdms[:3] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(n)
@@ -185,7 +190,7 @@ def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, 
 @pytest.mark.parametrize("of_brain", [False, True])
 def test_a_resample_without_the_pair_that_dominates_an_rdm_is_right(comparison, each_its_own, of_brain):
     rdms = symmetric(4, 40)
-    rdms[1 if of_brain else 0, [3, 7], [7, 3]] = 3000.0  # all but 1e-4 of the variance; the other cells keep theirs
+    rdms[1 if of_brain else 0, [3, 7], [7, 3]] = 3e5  # the other cells keep their variance
     brain, models = rdms[1:], rdms[[0, 2, 3]] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(40, 30)
     ours = GeometryResampler(plan, brain, comparison).bootstrap(models if each_its_own else models[0])
