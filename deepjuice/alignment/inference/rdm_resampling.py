@@ -20,6 +20,9 @@ PairMean = Callable[[PairValues], Tensor]
 CACHED_BYTES = 4 * 1024**2
 """Working memory of blocks that are read again at once, while the processor's cache still holds them."""
 
+EXACT_IN_FLOAT32 = 2**24
+"""Whole numbers up to this are exact in float32."""
+
 SAFE_SHARE = 0.25
 """Of a mean square, the share that must be variance for means in float32 to give a correlation."""
 
@@ -188,12 +191,14 @@ class RankScores:
     """Spearman: ranks within every resample from one sort of each RDM, since resampling changes weights, not order.
 
     With pairs in order of dissimilarity, the cumulative weight before and up to a pair, or the pairs it ties with, says
-    which places its copies share.
+    which places its copies share. Weights and ranks are whole numbers, and stand in float32 as long as it holds them
+    exactly, for reading and writing them is nearly all the work; products round, to about 1e-7 of a score.
     """
 
     def __init__(self, counts: Tensor, brain: RDMStack):
-        self._counts = counts.to(brain.pairs)
-        self._orders = brain.orders
+        exact = brain.n**2 <= EXACT_IN_FLOAT32  # more than twice the number of drawn pairs, of which ranks are halves
+        self._counts = counts.to(brain.pairs.device, torch.float32 if exact else brain.pairs.dtype)
+        self._dtype, self._orders = brain.pairs.dtype, brain.orders
         self._silent = brain.says_nothing("spearman")
 
     def scores(self, model: RDMStack) -> Tensor:
@@ -210,19 +215,24 @@ class RankScores:
         place = torch.empty_like(model.order)
         place[model.order] = torch.arange(len(place), device=place.device)
         places = [place[brain.order] for brain in brains]
-        scores = self._counts.new_empty(len(self._counts), len(brains))
-        for some in blocks(len(scores), 8 * 8 * len(place)):
+        scores = self._counts.new_empty(len(self._counts), len(brains), dtype=self._dtype)
+        for some in blocks(len(scores), 8 * self._counts.element_size() * len(place)):
             counts = self._counts[some]
             weights = model.weights(counts)
             ranks = model.ranks(weights)
-            size = (weights * ranks).mul_(ranks).sum(dim=1)
+            weighted = weights.mul_(ranks)
+            size = self._sum(ranks.mul_(weighted))
             for number, (brain, into) in enumerate(zip(brains, places, strict=True)):
-                w, own = brain.weights(counts), _take(ranks, into)
+                w = brain.weights(counts)
                 other = brain.ranks(w)
-                w *= other
-                product, other_size = torch.linalg.vecdot(w, own), torch.linalg.vecdot(w, other)
+                product = self._sum(_take(weighted, into).mul_(other))
+                same = model.tied is None and brain.tied is None  # then ranks in all orders have one size
+                other_size = size if same else self._sum(w.mul_(other).mul_(other))
                 scores[some, number] = product / (size * other_size).sqrt_()  # 0 / 0 where all drawn pairs tie
         return scores.clamp_(-1.0, 1.0)
+
+    def _sum(self, products: Tensor) -> Tensor:
+        return products.sum(dim=1).to(self._dtype)  # torch adds pairwise: the rounding of float32 does not build up
 
 
 class _Order:
@@ -242,14 +252,14 @@ class _Order:
         return _take(counts, self.rows).mul_(_take(counts, self.columns))
 
     def ranks(self, weights: Tensor) -> Tensor:
-        """Return twice the mid-ranks less their mean of sorted pairs that are there `weights` (b, pairs) times."""
+        """Return the mid-ranks less their mean of sorted pairs that are there `weights` (b, pairs) times."""
         upto = weights.cumsum(dim=1)
-        total = upto[:, -1:].clone()
+        middle = upto[:, -1:] / 2
         if self.tied is None:
-            return upto.mul_(2).sub_(weights).sub_(total)
+            return upto.sub_(weights, alpha=0.5).sub_(middle)
         first, last = self.tied
         before = _take(upto - weights, first)
-        return _take(upto, last).add_(before).sub_(total)
+        return _take(upto, last).add_(before).div_(2).sub_(middle)
 
 
 def _take(rows: Tensor, columns: Tensor) -> Tensor:

@@ -172,6 +172,7 @@ def over_pairs(function, a, b, index):
 def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, monkeypatch):
     if exact:
         monkeypatch.setattr(rdm_resampling, "SAFE_SHARE", np.inf)
+        monkeypatch.setattr(rdm_resampling, "EXACT_IN_FLOAT32", 0)
     rdms = symmetric(4, n, levels=levels)
     brain, models = rdms[1:], rdms[:3] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(n)
@@ -183,6 +184,27 @@ def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, 
         for index, row in zip(indices, ours, strict=True):
             expected = [over_pairs(COMPARISONS[comparison], a, b, index) for a, b in zip(models, brain, strict=True)]
             np.testing.assert_allclose(row, expected, atol=1e-10 if exact else 1e-6)
+
+
+def test_ranks_within_resamples_where_some_rdms_have_ties():
+    rdms = np.concatenate([symmetric(2, 12), symmetric(2, 12, levels=4)])
+    plan = plan_for(12)
+    for model in (rdms[0], rdms[2]):
+        ours = GeometryResampler(plan, rdms, "spearman").bootstrap(model)
+        for counts, row in zip(plan.counts.numpy(), ours, strict=True):
+            expected = [over_pairs(COMPARISONS["spearman"], model, brain, taken(counts)) for brain in rdms]
+            np.testing.assert_allclose(row, expected, atol=1e-6)
+
+
+def test_ranks_stand_in_float32_only_where_it_holds_them(monkeypatch):
+    rdms, plan = symmetric(3, 40), plan_for(40)
+
+    def scores(largest):
+        monkeypatch.setattr(rdm_resampling, "EXACT_IN_FLOAT32", largest)
+        return GeometryResampler(plan, rdms[1:], "spearman").bootstrap(rdms[0])
+
+    assert torch.equal(scores(40**2 - 1), scores(0))
+    assert not torch.equal(scores(40**2), scores(0))
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
