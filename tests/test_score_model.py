@@ -282,6 +282,8 @@ def test_features_of_other_stimuli_and_unknown_names_are_refused(benchmark, stor
         {"n_bootstraps": 7},
         {"n_permutations": -1},
         {"seed": -1},
+        {"seed": 1.5},
+        {"metrics": "eReg"},
         {"metrics": ("cRSA", "cRSA")},
         {"rois": ("IT", "IT")},
         {"alphas": ()},

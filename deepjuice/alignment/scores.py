@@ -16,6 +16,7 @@ from torch import Tensor
 from deepjuice.alignment.linalg import (
     ArrayLike,
     as_matrix,
+    as_tensor,
     average_ranks,
     column_moments,
     is_constant,
@@ -104,6 +105,7 @@ def compute_score(y: ArrayLike, pred: ArrayLike, name: str = "pearsonr") -> Tens
     tensor([1., nan], dtype=torch.float64)
     """
     function = columnwise_score(name)
+    pred = as_tensor(pred, "The predictions")
     pred_matrix = as_matrix(pred, "The predictions", min_rows=2)
     y_matrix = as_matrix(y, "The targets", pred_matrix.device, min_rows=2)
     if y_matrix.shape != pred_matrix.shape:
@@ -112,7 +114,7 @@ def compute_score(y: ArrayLike, pred: ArrayLike, name: str = "pearsonr") -> Tens
             f"{tuple(pred_matrix.shape)} came; rows are stimuli, columns are targets."
         )
     scores = function(y_matrix, pred_matrix)
-    return scores[0] if torch.as_tensor(pred).ndim == 1 else scores
+    return scores[0] if pred.ndim == 1 else scores
 
 
 def columnwise_score(name: str) -> Callable[[Tensor, Tensor], Tensor]:

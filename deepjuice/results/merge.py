@@ -101,6 +101,7 @@ def _read_region_level(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
             **{f"{dim}s": ds[dim].values.tolist() for dim in ("metric", "region", "subject")},
             "benchmark_digest": ds.attrs.get("benchmark_digest"),
             "resampling": ds.attrs.get("resampling"),
+            "rdm_comparison": json.loads(ds.attrs.get("settings", "{}")).get("rdm_comparison"),
             "voxels": None,
         }
         detail = {"neuroid", "component"}

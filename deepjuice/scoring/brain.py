@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepjuice.alignment import compare_pairs, compute_rdm
 from deepjuice.alignment.inference.rdm_resampling import RDMStack
-from deepjuice.results import SPLITS
+from deepjuice.results import MEAN, SPLITS
 from deepjuice.scoring.settings import ScoreSettings
 from juicyfruits import Benchmark
 from juicyfruits.errors import InputError
@@ -35,6 +35,10 @@ class Brain:
         self.metrics = [m for m in settings.metrics if self.has_responses or m == "cRSA"]
         if not self.metrics:
             raise InputError(f"benchmark {benchmark.name!r} holds RDMs only: the one metric for it is cRSA, add it.")
+        if MEAN in benchmark.subjects:
+            raise InputError(
+                f"benchmark {benchmark.name!r}: {MEAN!r} stands for the mean over subjects; rename that one."
+            )
         rows = {"train": np.flatnonzero(benchmark.train), "test": np.flatnonzero(benchmark.test)}
         rows["all"] = np.arange(len(benchmark.train))
         self.rows = {split: torch.from_numpy(index).to(device) for split, index in rows.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from deepjuice.alignment import DEFAULT_ALPHAS, RESAMPLED_COMPARISONS
 from juicyfruits.errors import InputError, near_names
@@ -33,6 +34,12 @@ class ScoreSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("metrics", "alphas", "rois"):
+            if isinstance(getattr(self, name), str):
+                raise InputError(
+                    f"{name} {getattr(self, name)!r}: expected several in a tuple; write ({getattr(self, name)!r},)."
+                )
+            object.__setattr__(self, name, None if getattr(self, name) is None else tuple(getattr(self, name)))
         for metric in self.metrics:
             if metric not in METRICS:
                 raise InputError(f"metric {metric!r} is unknown; {near_names(metric, METRICS)}")
@@ -45,6 +52,9 @@ class ScoreSettings:
             values = getattr(self, name) or ()
             if len(set(values)) < len(values):
                 raise InputError(f"{name} {values}: expected every one once; leave out the repeated.")
+        for name in ("n_bootstraps", "n_permutations", "seed"):
+            if not isinstance(getattr(self, name), Integral):
+                raise InputError(f"{name} {getattr(self, name)!r}: expected a whole number.")
         for name in ("n_bootstraps", "n_permutations"):
             if getattr(self, name) != 0 and getattr(self, name) < 20:
                 raise InputError(f"{name} {getattr(self, name)}: expected 0 for none, or 20 and more; 1000 is usual.")

@@ -186,12 +186,10 @@ def test_texts_say_what_the_scores_are(make, build, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"settings": '{"rdm_comparison": "pearson"}'}])
-def test_models_compared_in_different_ways_share_no_name_of_it(make, build, tmp_path, settings):
-    build(
-        [make("a").assign_attrs(settings), make("b").assign_attrs(settings='{"rdm_comparison": "spearman"}')], tmp_path
-    )
-    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "the score is the correlation of the" in section(text, "Classical RSA (cRSA)")
+def test_models_compared_in_different_ways_are_not_put_together(make, build, tmp_path, settings):
+    other = make("b").assign_attrs(settings='{"rdm_comparison": "spearman"}')
+    with pytest.raises(InputError, match="rdm_comparison spearman differ"):
+        build([make("a").assign_attrs(settings), other], tmp_path)
 
 
 def test_shares_of_fits_at_the_edges_are_labelled_and_explained(make, build, results, tmp_path):

@@ -28,7 +28,7 @@ from deepjuice.alignment.encoding.ridge_decomposition import (
     standardise,
 )
 from deepjuice.alignment.encoding.ridge_screening import screened_choice, screens_in_float32
-from deepjuice.alignment.linalg import BLOCK_BYTES, blocks
+from deepjuice.alignment.linalg import BLOCK_BYTES, as_tensor, blocks
 from deepjuice.alignment.scores import columnwise_score
 from juicyfruits.errors import InputError
 
@@ -199,9 +199,12 @@ def choose_alphas(
 
 
 def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
-    if len(alphas) == 0:
-        raise InputError("The alphas must be at least one positive number, but none came; see DEFAULT_ALPHAS.")
-    return as_alphas(dec, torch.as_tensor(alphas, dtype=dec.mean.dtype))
+    grid = as_tensor(alphas, "The alphas")
+    if grid.ndim != 1 or not len(grid):
+        raise InputError(
+            f"The alphas must be a list of positive numbers, but {tuple(grid.shape)} came; see DEFAULT_ALPHAS."
+        )
+    return as_alphas(dec, grid.to(dec.mean.dtype))
 
 
 def _best(scores: Tensor, per_target: bool) -> Tensor:

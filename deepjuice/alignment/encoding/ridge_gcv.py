@@ -19,7 +19,7 @@ from deepjuice.alignment.encoding.ridge import (
     ridge_weights,
     select_alphas,
 )
-from deepjuice.alignment.linalg import ArrayLike, as_matrix
+from deepjuice.alignment.linalg import ArrayLike, as_matrix, as_tensor
 from deepjuice.alignment.scores import columnwise_score, compute_score
 from deepjuice.devices import get_device
 from juicyfruits.errors import InputError
@@ -86,7 +86,8 @@ class TorchRidgeGCV:
         Raises InputError for NaN or infinity, fewer than 3 stimuli, and unequal numbers of rows.
         """
         X = as_matrix(X, "X", self.device, min_rows=3)
-        self._one_target = torch.as_tensor(Y).ndim == 1
+        Y = as_tensor(Y, "Y")
+        self._one_target = Y.ndim == 1
         Y = as_matrix(Y, "Y", self.device)
         if len(Y) != len(X):
             raise InputError(f"X and Y must have one row a stimulus, but they have {len(X)} and {len(Y)}; align them.")
@@ -111,7 +112,7 @@ class TorchRidgeGCV:
 
     def score(self, X: ArrayLike, Y: ArrayLike, scoring: str | None = None) -> Tensor:
         """Score the predictions for X against Y, one number a target, by `scoring` (default: that of the estimator)."""
-        return compute_score(torch.as_tensor(Y, device=self.device), self.predict(X), scoring or self.scoring)
+        return compute_score(as_tensor(Y, "Y").to(self.device), self.predict(X), scoring or self.scoring)
 
     @cached_property
     def score_(self) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from deepjuice.alignment.linalg import ArrayLike, average_ranks, is_constant, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_tensor, average_ranks, is_constant, working_dtype
 from juicyfruits.errors import InputError, near_names
 
 COMPARISONS = (
@@ -114,15 +114,18 @@ def compare_vectors(a: Tensor, b: Tensor) -> Tensor:
 def upper_triangle(rdm: ArrayLike) -> Tensor:
     """Return the n (n - 1) / 2 pairs above the diagonal of an RDM (n, n), row by row (scipy's condensed form).
 
-    A stack (k, n, n) gives (k, pairs).
+    A stack (k, n, n) gives (k, pairs). What is on and below the diagonal is not read.
 
     >>> upper_triangle([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
     tensor([1., 2., 3.], dtype=torch.float64)
     """
-    matrix = torch.as_tensor(rdm)
+    matrix = as_tensor(rdm, "An RDM")
     n = matrix.shape[-1] if matrix.ndim else 0
-    if matrix.ndim not in (2, 3) or matrix.shape[-2] != n or n < 3:
-        raise InputError(f"An RDM must be square with 3 stimuli or more, but its shape is {tuple(matrix.shape)}.")
+    if matrix.ndim not in (2, 3) or matrix.shape[-2] != n or n < 3 or matrix.is_complex():
+        raise InputError(
+            f"An RDM must be real and square with 3 stimuli or more, but {tuple(matrix.shape)} of {matrix.dtype} came; "
+            "see compute_rdm."
+        )
     return matrix.flatten(-2).index_select(-1, _pair_index(n, matrix.device)).to(working_dtype(matrix.device))
 
 
@@ -133,8 +136,8 @@ def _pair_index(n: int, device: torch.device) -> Tensor:
 
 
 def _same_size(rdm: ArrayLike, others: ArrayLike | Sequence[ArrayLike]) -> list[Tensor]:
-    n = len(rdm)
-    matrices = [torch.as_tensor(other) for other in others]
+    n = len(as_tensor(rdm, "An RDM"))
+    matrices = [as_tensor(other, "An RDM") for other in others]
     for k, other in enumerate(matrices):
         if other.shape != (n, n):
             raise InputError(

@@ -102,7 +102,7 @@ def _check_draw(n_stimuli: int, n_subjects: int, over: str) -> None:
     if n_stimuli < MIN_DISTINCT + 1:
         raise InputError(
             f"Resampling needs {MIN_DISTINCT + 1} stimuli or more, but {n_stimuli} came; "
-            "report scores without intervals."
+            "score with 0 bootstraps and 0 permutations."
         )
     if "subjects" in over and n_subjects < MIN_SUBJECTS:
         raise InputError(
