@@ -105,7 +105,7 @@ import json, logging, re, sys, tempfile
 import numpy as np, torch
 from PIL import Image
 from pathlib import Path
-from deepjuice.extraction import stage
+from deepjuice.extraction import first_look, stage
 from deepjuice.model_zoo import get_deepjuice_model
 name, batch_size = sys.argv[1], int(sys.argv[2])
 folder = Path(tempfile.mkdtemp())
@@ -114,8 +114,8 @@ paths = [folder / f"{i}.png" for i in range(batch_size + 4)]
 for path in paths:
     Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
 plans = []
-fit = stage.fit_batch
-stage.fit_batch = lambda *args: plans.append(fit(*args)) or plans[0]
+fit = first_look.fit_batch
+first_look.fit_batch = lambda *args: plans.append(fit(*args)) or plans[0]
 model, preprocess = get_deepjuice_model(name)
 stage.extract_features(model, preprocess, paths, folder / "x.zarr", model_uid=name, stimulus_digest="s", device="cpu",
                        batch_size=batch_size, memory_limit=sys.argv[3], progress=False)
