@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,11 @@ from deepjuice.alignment.linalg import ArrayLike, average_ranks, blocks, column_
 
 PairValues = Callable[[slice], Tensor]
 PairMean = Callable[[PairValues], Tensor]
-CACHED_BYTES = 4 * 1024**2
+CACHED_BYTES = 8 * 1024**2
 """Working memory of blocks that are read again at once, while the processor's cache still holds them."""
+
+FEW = 16
+"""Up to so many RDMs are resampled one by one."""
 
 EXACT_IN_FLOAT32 = 2**24
 """Whole numbers up to this are exact in float32."""
@@ -69,25 +73,51 @@ class RDMStack:
 def resampled_mean(counts: Tensor, dtype: torch.dtype) -> PairMean:
     """Return the mean over the pairs of every resample: sum_ij c_i c_j x_ij / sum_ij c_i c_j, i < j, of counts (B, n).
 
-    It takes what gives the values (k, some) of a slice of the pairs, and returns (B, k). Products are of `dtype`, the
-    sums of their blocks in working precision: in float32 a mean of values of size 1 is right to about 2e-7. How often
-    pairs are there is found again for every block: that is one multiplication, where the products with k values are k.
+    It takes what gives the values (k, some) of a slice of the pairs, and returns (B, k). Products are of `dtype`: in
+    float32 a mean of values of size 1 is right to about 2e-7. Few RDMs are matrices A, of which c' A c is a product
+    and a sum; of many, how often every pair is there is made once for all, a block at a time, and half the products.
     """
     wide = counts.to(working_dtype(counts.device))
     n_pairs = (wide.sum(dim=1).square() - wide.square().sum(dim=1)) / 2
-    counts = counts.to(dtype).T.contiguous()
-    n, n_resamples = counts.shape
+    counts = counts.to(dtype)
 
     def mean(values: PairValues) -> Tensor:
-        total = 0.0
-        for rows, pairs in _blocks_of_rows(n, dtype.itemsize * n_resamples):
-            weights = counts.new_empty(pairs.stop - pairs.start, n_resamples)
-            for i, row in _rows(rows, n):
-                torch.mul(counts[i], counts[i + 1 :], out=weights[row])
-            total = total + (values(pairs).to(dtype) @ weights).to(wide.dtype)
-        return (total / n_pairs).T
+        few = len(values(slice(0, 1))) <= FEW
+        total = _sums_by_matrices(counts, values) if few else _sums_by_pairs(counts, values)
+        return total / n_pairs[:, None]
 
     return mean
+
+
+def _sums_by_matrices(counts: Tensor, values: PairValues) -> Tensor:
+    n = counts.shape[1]
+    rows, columns = torch.triu_indices(n, n, offset=1, device=counts.device)
+    total = []
+    for pairs in values(slice(None)):
+        A = counts.new_zeros(n, n)
+        A[rows, columns] = pairs.to(A)
+        total.append((counts @ A).mul_(counts).sum(dim=1).to(pairs.dtype))
+    return torch.stack(total, dim=1)
+
+
+def _sums_by_pairs(counts: Tensor, values: PairValues) -> Tensor:
+    n_resamples, n = counts.shape
+    counts, total = counts.T.contiguous(), 0.0
+    for rows, pairs in _blocks_of_rows(n, counts.element_size() * n_resamples):
+        weights = counts.new_empty(pairs.stop - pairs.start, n_resamples)
+        for i, row in _rows(rows, n):
+            _multiply(counts[i], counts[i + 1 :], weights[row])
+        x = values(pairs)
+        total = total + (x.to(counts) @ weights).to(x.dtype)
+    return total.T
+
+
+def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a b. NumPy does it in this thread: waiting for others, n times, takes seconds where cores are shared."""
+    if out.device.type == "cpu":
+        np.multiply(a.numpy(), b.numpy(), out=out.numpy())
+    else:
+        torch.mul(a, b, out=out)
 
 
 def left_out_mean(n: int) -> PairMean:

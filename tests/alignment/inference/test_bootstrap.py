@@ -124,6 +124,7 @@ def test_neither_blocks_nor_what_is_kept_change_scores(monkeypatch, block_bytes,
     whole = EncodingResampler(plan, Y, CELLS).bootstrap(P)
     rdms = symmetric(4, 20)
     geometry = [whole_geometry(plan, rdms, name) for name in COMPARISONS]
+    monkeypatch.setattr(rdm_resampling, "FEW", 0)
     use_blocks_of(monkeypatch, block_bytes)
     resampler = EncodingResampler(plan, Y, CELLS, keep_bytes)
     np.testing.assert_allclose(resampler.bootstrap(P), whole, atol=1e-13)
@@ -169,7 +170,9 @@ def over_pairs(function, a, b, index):
 @pytest.mark.parametrize("each_its_own", [False, True])
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("exact", [True, False])
-def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, monkeypatch):
+@pytest.mark.parametrize("few", [0, 16])
+def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, few, monkeypatch):
+    monkeypatch.setattr(rdm_resampling, "FEW", few)
     if exact:
         monkeypatch.setattr(rdm_resampling, "SAFE_SHARE", np.inf)
         monkeypatch.setattr(rdm_resampling, "EXACT_IN_FLOAT32", 0)
@@ -210,7 +213,11 @@ def test_ranks_stand_in_float32_only_where_it_holds_them(monkeypatch):
 @pytest.mark.parametrize("comparison", COMPARISONS)
 @pytest.mark.parametrize("each_its_own", [False, True])
 @pytest.mark.parametrize("of_brain", [False, True])
-def test_a_resample_without_the_pair_that_dominates_an_rdm_is_right(comparison, each_its_own, of_brain):
+@pytest.mark.parametrize("few", [0, 16])
+def test_a_resample_without_the_pair_that_dominates_an_rdm_is_right(
+    comparison, each_its_own, of_brain, few, monkeypatch
+):
+    monkeypatch.setattr(rdm_resampling, "FEW", few)
     rdms = symmetric(4, 40)
     rdms[1 if of_brain else 0, [3, 7], [7, 3]] = 3e5  # the other cells keep their variance
     brain, models = rdms[1:], rdms[[0, 2, 3]] if each_its_own else rdms[:1].repeat(3, axis=0)
