@@ -40,7 +40,7 @@ def scores(folder, name, model_uid, metrics=("eReg", "cRSA")):
     out = folder / "features" / name / f"{model_uid}.zarr"
     options = {"model_uid": model_uid, "stimulus_digest": benchmark.stimulus_digest, "batch_size": 32}
     store = extract_features(model, preprocess, benchmark.image_paths, out, device="cpu", progress=False, **options)
-    settings = ScoreSettings(metrics=metrics, rdm_comparison="spearman")
+    settings = ScoreSettings(metrics, rdm_comparison="spearman", n_bootstraps=0, n_permutations=0)
     return benchmark, store, score_model(store, benchmark, settings, "cpu", progress=False)
 
 
