@@ -31,7 +31,6 @@ from deepjuice.scoring.settings import METRICS, ScoreSettings
 from deepjuice.scoring.table import add_ceilings, attributes, empty_table, warn_of_edges
 from deepjuice.scoring.uncertainty import Uncertainty
 from juicyfruits import Benchmark
-from juicyfruits.errors import InputError
 
 __all__ = ["METRICS", "ScoreSettings", "get_results_max", "score_model"]
 
@@ -66,11 +65,7 @@ def score_model(
         InputError: when the store is of other stimuli, or a region is unknown.
     """
     settings, device = settings or ScoreSettings(), get_device(device)
-    if store.header.stimulus_digest != benchmark.stimulus_digest:
-        raise InputError(
-            f"feature store {store.path}: expected features of the stimuli of {benchmark.name!r} "
-            f"({benchmark.stimulus_digest}), got others ({store.header.stimulus_digest}); extract again."
-        )
+    store.check_stimuli(benchmark.name, benchmark.stimulus_digest)
     start = time.perf_counter()
     benchmark = benchmark.select(rois=settings.rois)
     brain = Brain(benchmark, settings, device)

@@ -3,14 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import xarray as xr
 from scipy.spatial.distance import pdist
 from scipy.stats import norm, spearmanr
 from scipy.stats import t as scipy_t
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.preprocessing import StandardScaler
-from torch import nn
 
 from deepjuice import ScoreSettings, extract_features, score_model
 from deepjuice.alignment import ResamplingPlan
@@ -18,18 +16,10 @@ from deepjuice.cli import main
 from deepjuice.results import read_scores, write_scores
 from juicyfruits import Benchmark, write_benchmark
 from juicyfruits.errors import InputError
+from tests.tiny_net import tiny_net, to_tensor
 
 ALPHAS = (0.1, 10.0, 1e3, 1e5)
 N, REPEATS = 26, 3
-
-
-def to_tensor(picture):
-    return torch.from_numpy(np.asarray(picture.resize((8, 8)), dtype=np.float32) / 255).permute(2, 0, 1)
-
-
-def tiny_net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 6))
 
 
 @pytest.fixture(scope="module")

@@ -79,12 +79,16 @@ def test_impossible_splits_are_refused():
             CVIndexer(5).kfold_split(kfolds)
 
 
-def pairs_equal(ours, expected):
-    assert len(ours) == len(expected)
-    for (train, test), (train_, test_) in zip(ours, expected, strict=True):
-        assert train.dtype == test.dtype == np.int64
-        np.testing.assert_array_equal(train, train_)
-        np.testing.assert_array_equal(test, test_)
+def as_lists(pairs):
+    """The rows of every split as lists."""
+    return [(list(map(int, train)), list(map(int, test))) for train, test in pairs]
+
+
+def rows_split(*args):
+    """What `as_splits` returns, as lists; always int64 arrays."""
+    pairs = as_splits(*args)
+    assert {rows.dtype for pair in pairs for rows in pair} == {np.dtype(np.int64)}
+    return as_lists(pairs)
 
 
 GROUPS = np.repeat(list("abcdef"), 4)
@@ -106,15 +110,15 @@ GROUPS = np.repeat(list("abcdef"), 4)
     ids=lambda value: type(value).__name__,
 )
 def test_splitters_split_as_in_scikit_learn(splitter, groups):
-    pairs_equal(as_splits(splitter, 24, groups), list(splitter.split(np.zeros((24, 1)), groups=groups)))
+    assert rows_split(splitter, 24, groups) == as_lists(list(splitter.split(np.zeros((24, 1)), groups=groups)))
 
 
 def test_a_number_is_the_indexers_shuffled_folds_and_keeps_groups_together():
     folds = CVIndexer(24, random_state=0).kfold_split(4)[0]
     expected = [(split["train"], split["test"]) for split in folds.values()]
     for k in (4, np.int64(4)):
-        pairs_equal(as_splits(k, 24), expected)
-    pairs_equal(as_splits(3, 24, GROUPS), list(GroupKFold(3).split(GROUPS, groups=GROUPS)))
+        assert rows_split(k, 24) == as_lists(expected)
+    assert rows_split(3, 24, GROUPS) == as_lists(list(GroupKFold(3).split(GROUPS, groups=GROUPS)))
 
 
 def test_all_that_the_indexer_gives_is_taken():
@@ -122,19 +126,19 @@ def test_all_that_the_indexer_gives_is_taken():
     iterations = indexer.kfold_split(5)
     expected = [(split["train"], split["test"]) for folds in iterations for split in folds.values()]
     assert len(expected) == 10
-    pairs_equal(as_splits(indexer, 23), expected)
-    pairs_equal(as_splits(iterations, 23), expected)
-    pairs_equal(as_splits(iterations[1], 23), expected[5:])
-    pairs_equal(as_splits(iterations[1][2], 23), expected[7:8])
-    pairs_equal(as_splits(list(iterations[0].values()), 23), expected[:5])
+    assert rows_split(indexer, 23) == as_lists(expected)
+    assert rows_split(iterations, 23) == as_lists(expected)
+    assert rows_split(iterations[1], 23) == as_lists(expected[5:])
+    assert rows_split(iterations[1][2], 23) == as_lists(expected[7:8])
+    assert rows_split(list(iterations[0].values()), 23) == as_lists(expected[:5])
 
 
 def test_pairs_may_be_generators_lists_tensors_and_masks():
     expected = [([0, 1, 1], [2]), ([2, 3], [1, 0])]
-    pairs_equal(as_splits(expected, 4), expected)
-    pairs_equal(as_splits(((torch.tensor(a), np.int32(b)) for a, b in expected), 4), expected)
+    assert rows_split(expected, 4) == as_lists(expected)
+    assert rows_split(((torch.tensor(a), np.int32(b)) for a, b in expected), 4) == as_lists(expected)
     test = np.array([True, False, False, True])
-    pairs_equal(as_splits([(~test, test)], 4), [([1, 2], [0, 3])])
+    assert rows_split([(~test, test)], 4) == as_lists([([1, 2], [0, 3])])
 
 
 @pytest.mark.filterwarnings("ignore:The groups parameter is ignored")

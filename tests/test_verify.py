@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from deepjuice import extract_features
 from deepjuice.alignment import compute_rdm
@@ -26,18 +25,10 @@ from deepjuice.verify.differences import Quantity, largest_difference, largest_o
 from deepjuice.verify.geometry import constant_rows
 from juicyfruits import write_benchmark
 from juicyfruits.errors import InputError
+from tests.tiny_net import tiny_net, to_tensor
 
 N = 24
 PEERS = ("himalaya", "rsatoolbox", "scikit-learn", "scipy")
-
-
-def to_tensor(picture):
-    return torch.from_numpy(np.asarray(picture.resize((8, 8)), dtype=np.float32) / 255).permute(2, 0, 1)
-
-
-def tiny_net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 6))
 
 
 @pytest.fixture(scope="module")

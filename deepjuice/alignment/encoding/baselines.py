@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from deepjuice.splits import as_splits
 from juicyfruits.errors import InputError
 
 
-class _SklearnEncoder:
+class _SklearnEncoder(ABC):
     """`fit` and `predict` on tensors or arrays over an estimator of scikit-learn, which works on the CPU in float64.
 
     Predictions are tensors on the device of the features.
@@ -50,8 +51,9 @@ class _SklearnEncoder:
         predicted = predicted.to(X.device, working_dtype(X.device))
         return predicted[:, 0] if self._one_target else predicted
 
+    @abstractmethod
     def _make(self, X: Tensor, Y: Tensor) -> Any:
-        raise NotImplementedError
+        """Return the estimator for features (n, p) and targets (n, t), not fitted."""
 
 
 class LeastSquares(_SklearnEncoder):

@@ -165,7 +165,7 @@ def select_alphas(
         return AlphaSelection(alpha, loo_scores(dec, Y, alpha, scoring, block_bytes=block_bytes))
     grid = _as_grid(dec, alphas)
     scores = _all_scores(dec, Y, grid, scoring, block_bytes)
-    best = _best(scores, per_target)
+    best = best_positions(scores, per_target)
     return AlphaSelection(grid[best], scores.gather(0, best[None])[0], scores)
 
 
@@ -195,7 +195,7 @@ def choose_alphas(
     grid = _as_grid(dec, alphas)
     if scoring == SQUARED_ERROR and per_target and screens_in_float32(Y.device):
         return grid[screened_choice(dec, Y, grid, block_bytes)]
-    return grid[_best(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
+    return grid[best_positions(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
 
 
 def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
@@ -207,7 +207,8 @@ def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
     return as_alphas(dec, grid.to(dec.mean.dtype))
 
 
-def _best(scores: Tensor, per_target: bool) -> Tensor:
+def best_positions(scores: Tensor, per_target: bool) -> Tensor:
+    """Return the position (t,) of the alpha with the best of scores (alphas, t), for each target or by their mean."""
     comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
     return comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(scores.shape[1])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from deepjuice.alignment.encoding.ridge import DEFAULT_ALPHAS, AlphaSelection
+from deepjuice.alignment.encoding.ridge import DEFAULT_ALPHAS, AlphaSelection, best_positions
 from deepjuice.alignment.encoding.streaming import RidgeStatistics
 from deepjuice.alignment.linalg import BLOCK_BYTES, blocks, eigh, is_constant
 from juicyfruits.errors import InputError, near_names
@@ -62,8 +62,7 @@ def kfold_ridge(
             moments = held_out.prepare(targets)
             for k, alpha in enumerate(alphas):
                 scores[k, targets] += score(moments(alpha)) / len(folds)
-    comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
-    best = comparable.argmax(dim=0).expand(stats.n_targets)  # the first alpha for a target without any score
+    best = best_positions(scores, per_target)  # the first alpha for a target without any score
     return AlphaSelection(alphas[best], scores.gather(0, best[None])[0], scores)
 
 

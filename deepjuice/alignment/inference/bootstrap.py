@@ -16,10 +16,10 @@ from deepjuice.alignment.inference.rdm_resampling import (
     MomentScores,
     RankScores,
     RDMStack,
-    ShuffledScores,
     left_out_mean,
     resampled_mean,
 )
+from deepjuice.alignment.inference.rdm_shuffles import ShuffledScores
 from deepjuice.alignment.inference.resampling import ResamplingPlan
 from deepjuice.alignment.linalg import ArrayLike, as_matrix, blocks, column_moments, is_constant, working_dtype
 from juicyfruits.errors import InputError, near_names

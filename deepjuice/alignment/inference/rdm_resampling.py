@@ -1,4 +1,4 @@
-"""Comparisons of RDMs over weighted pairs: by moments, by ranks within the resample, and under shuffles.
+"""Comparisons of RDMs over weighted pairs: by moments, and by ranks within the resample.
 
 Every class here prepares the brain's side; its `scores` of a model's `RDMStack`, of one RDM or one for every cell, are
 (resamples, cells). `bootstrap.GeometryResampler` says what they mean.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.geometry.rdm import upper_triangle
-from deepjuice.alignment.linalg import ArrayLike, average_ranks, blocks, column_moments, is_constant, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_tensor, blocks, column_moments, is_constant, working_dtype
 
 PairValues = Callable[[slice], Tensor]
 PairMean = Callable[[PairValues], Tensor]
@@ -45,7 +45,8 @@ class RDMStack:
     """
 
     def __init__(self, rdms: ArrayLike, device: torch.device | None = None):
-        rdms = torch.as_tensor(rdms, device=device)
+        rdms = as_tensor(rdms, "An RDM")
+        rdms = rdms if device is None else rdms.to(device)
         rdms = rdms[None] if rdms.ndim == 2 else rdms
         self.pairs = upper_triangle(rdms)
         self.n = rdms.shape[1]
@@ -255,7 +256,7 @@ class RankScores:
             for number, (brain, into) in enumerate(zip(brains, places, strict=True)):
                 w = brain.weights(counts)
                 other = brain.ranks(w)
-                product = self._sum(_take(weighted, into).mul_(other))
+                product = self._sum(take(weighted, into).mul_(other))
                 same = model.tied is None and brain.tied is None  # then ranks in all orders have one size
                 other_size = size if same else self._sum(w.mul_(other).mul_(other))
                 scores[some, number] = product / (size * other_size).sqrt_()  # 0 / 0 where all drawn pairs tie
@@ -279,7 +280,7 @@ class _Order:
 
     def weights(self, counts: Tensor) -> Tensor:
         """Return how often (b, pairs) each sorted pair is there, of counts (b, n)."""
-        return _take(counts, self.rows).mul_(_take(counts, self.columns))
+        return take(counts, self.rows).mul_(take(counts, self.columns))
 
     def ranks(self, weights: Tensor) -> Tensor:
         """Return the mid-ranks less their mean of sorted pairs that are there `weights` (b, pairs) times."""
@@ -288,82 +289,10 @@ class _Order:
         if self.tied is None:
             return upto.sub_(weights, alpha=0.5).sub_(middle)
         first, last = self.tied
-        before = _take(upto - weights, first)
-        return _take(upto, last).add_(before).div_(2).sub_(middle)
+        before = take(upto - weights, first)
+        return take(upto, last).add_(before).div_(2).sub_(middle)
 
 
-def _take(rows: Tensor, columns: Tensor) -> Tensor:
+def take(rows: Tensor, columns: Tensor) -> Tensor:
     """Return rows[:, columns], several times faster than indexing and `index_select` on a CPU."""
     return rows.gather(1, columns.expand(len(rows), -1))
-
-
-class ShuffledScores:
-    """Any comparison with the brain's RDMs shuffled: moments and ranks stay, only products of pairs change.
-
-    Products of vectors of length 1 in float32, to about 1e-7.
-    """
-
-    def __init__(self, shuffles: Tensor, brain: RDMStack, comparison: str, keep_bytes: int):
-        self._comparison, self._brain, self._shuffles = comparison, brain, shuffles
-        self._units = _units(brain, comparison)
-        self._inverse = shuffles.argsort(dim=1)
-        self._keep = self._units.element_size() * len(shuffles) * self._units.numel() <= keep_bytes
-
-    def scores(self, model: RDMStack) -> Tensor:
-        """Return (shuffles, cells)."""
-        units = _units(model, self._comparison)
-        null = units.new_empty(len(self._shuffles), len(self._units))
-        if len(units) > 1 and self._keep:
-            for number, kept in enumerate(self._kept):
-                null[:, number] = kept @ units[number]
-        else:  # the model's RDM is shuffled the other way round, once for all cells it is compared with
-            for number, pairs in enumerate(units):
-                cells = slice(None) if len(units) == 1 else slice(number, number + 1)
-                for some, shuffled in self._shuffled(pairs, self._inverse):
-                    null[some, cells] = shuffled @ self._units[cells].T
-        silent = self._brain.says_nothing(self._comparison) | model.says_nothing(self._comparison)
-        return (null * self._bias(model)).masked_fill_(silent, torch.nan)
-
-    @cached_property
-    def _kept(self) -> Tensor:
-        """The brain's RDMs shuffled, (k, shuffles, pairs)."""
-        kept = self._units.new_empty(len(self._units), len(self._shuffles), self._units.shape[1])
-        for pairs, shuffled in zip(self._units, kept, strict=True):
-            for some, values in self._shuffled(pairs, self._shuffles):
-                shuffled[some] = values
-        return kept
-
-    def _shuffled(self, pairs: Tensor, shuffles: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the pairs of an RDM with rows and columns shuffled, (b, pairs), for block after block of shuffles."""
-        n = self._brain.n
-        matrix = _square(pairs, n).flatten()
-        rows, columns = torch.triu_indices(n, n, offset=1, device=pairs.device)
-        for some in blocks(len(shuffles), 3 * 8 * len(pairs), CACHED_BYTES):
-            places = _take(shuffles[some] * n, rows).add_(_take(shuffles[some], columns))
-            yield some, _take(matrix.expand(len(places), -1), places)
-
-    def _bias(self, model: RDMStack) -> Tensor | float:
-        """Lin's bias correction, which makes a concordance of a correlation."""
-        if self._comparison != "concordance":
-            return 1.0
-        a, b = model, self._brain
-        return 2 * a.std * b.std / (a.std.square() + b.std.square() + (a.mean - b.mean).square())
-
-
-def _units(rdms: RDMStack, comparison: str) -> Tensor:
-    """Pairs of RDMs as vectors (k, pairs) of length 1, centred but for the cosine: products are comparisons. float32.
-
-    It is taken of RDMs without a comparison as well, which are NaN or whatever rounding makes of them.
-    """
-    pairs = average_ranks(rdms.pairs) if comparison == "spearman" else rdms.pairs
-    if comparison != "cosine":
-        pairs = pairs - pairs.mean(dim=1, keepdim=True)
-    return (pairs / torch.linalg.vector_norm(pairs, dim=1, keepdim=True)).float()
-
-
-def _square(pairs: Tensor, n: int) -> Tensor:
-    """Return the symmetric matrix (n, n) with a diagonal of 0 of its pairs (pairs,)."""
-    rows, columns = torch.triu_indices(n, n, offset=1, device=pairs.device)
-    matrix = pairs.new_zeros(n, n)
-    matrix[rows, columns] = matrix[columns, rows] = pairs
-    return matrix

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from deepjuice.alignment.inference import bootstrap, rdm_resampling
+from deepjuice.alignment.inference import bootstrap, rdm_resampling, rdm_shuffles
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
 from deepjuice.alignment.inference.resampling import ResamplingPlan
 from juicyfruits.errors import InputError
@@ -137,7 +137,7 @@ def test_neither_blocks_nor_what_is_kept_change_scores(monkeypatch, block_bytes,
 def use_blocks_of(monkeypatch, block_bytes):
     from deepjuice.alignment import linalg
 
-    for module in (bootstrap, rdm_resampling):
+    for module in (bootstrap, rdm_resampling, rdm_shuffles):
         monkeypatch.setattr(module, "blocks", lambda n, each, *_: linalg.blocks(n, each, block_bytes))
 
 
