@@ -11,16 +11,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from deepjuice.alignment import (
-    choose_alphas,
     compute_rdm,
     effective_dimensionality,
     eigenspectrum,
+    fit_ridge,
     loo_predictions,
     pearsonr,
     project,
     projected_pearson_rdm,
     ridge_decompose,
-    ridge_weights,
 )
 from deepjuice.alignment.inference.rdm_resampling import RDMStack
 from deepjuice.devices import get_device
@@ -108,11 +107,10 @@ class _Scores:
         brain = self.brain
         Y = brain.Y["train"]
         decomposition = ridge_decompose(X[brain.rows["train"]])
-        alpha = choose_alphas(decomposition, Y, brain.settings.alphas)
-        weights, mean = ridge_weights(decomposition, Y, alpha)
+        alpha, weights, mean = fit_ridge(decomposition, Y, brain.settings.alphas)
         predictions = {
-            "train": loo_predictions(decomposition, Y, alpha),
-            "test": mean + project(decomposition, X[brain.rows["test"]]) @ weights,
+            "train": loo_predictions(decomposition, Y, alpha, weights=weights),
+            "test": torch.addmm(mean, project(decomposition, X[brain.rows["test"]]), weights),
         }
         self.table["alpha"].values[layer] = alpha.cpu()
         for split, predicted in predictions.items():

@@ -20,12 +20,11 @@ from deepjuice.alignment import (
     compare_rdm_to_many,
     compare_rdms,
     compute_rdm,
+    fit_ridge,
     pearsonr,
     project,
     projected_pearson_rdm,
     ridge_decompose,
-    ridge_weights,
-    select_alphas,
 )
 from deepjuice.extraction import FeatureStore, extract_features
 from deepjuice.loaders import get_data_loader
@@ -119,9 +118,8 @@ def ours(paths: list[Path], Y: np.ndarray, eps: float, out: Path) -> Side:
     for record in store.maps:
         X = torch.from_numpy(store[record.uid])
         decomposition = ridge_decompose(X[::2])
-        alpha = select_alphas(decomposition, Y[::2], ALPHAS).alpha
-        weights, mean = ridge_weights(decomposition, Y[::2], alpha)
-        predicted = mean + project(decomposition, X[1::2]) @ weights
+        fit = fit_ridge(decomposition, Y[::2], ALPHAS)
+        predicted = torch.addmm(fit.mean, project(decomposition, X[1::2]), fit.weights)
         r = pearsonr(Y[1::2], predicted)
         scores["eReg"].append([r[cell].mean().item() for cell in cells])
         clock.lap("ridge")

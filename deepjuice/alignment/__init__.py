@@ -17,7 +17,7 @@ _HOMES = {
     f"{_ENCODING}.ridge_decomposition": ["RidgeDecomposition", "project", "ridge_decompose"],
     f"{_ENCODING}.ridge": [
         *("DEFAULT_ALPHAS", "AlphaSelection", "choose_alphas", "count_at_edges", "loo_predictions", "loo_scores"),
-        *("ridge_coefficients", "ridge_weights", "select_alphas"),
+        *("RidgeFit", "fit_ridge", "ridge_coefficients", "ridge_weights", "select_alphas"),
     ],
     f"{_ENCODING}.ridge_gcv": ["TorchRidgeGCV"],
     f"{_ENCODING}.sklearn_ridge": ["RidgeGCV"],

@@ -27,7 +27,7 @@ from deepjuice.alignment.encoding.ridge_decomposition import (
     ridge_decompose,
     standardise,
 )
-from deepjuice.alignment.encoding.ridge_screening import screened_choice, screens_in_float32
+from deepjuice.alignment.encoding.ridge_screening import AlphaScreen, screens_in_float32
 from deepjuice.alignment.linalg import BLOCK_BYTES, as_tensor, blocks
 from deepjuice.alignment.scores import columnwise_score
 from juicyfruits.errors import InputError
@@ -36,8 +36,10 @@ __all__ = [
     "DEFAULT_ALPHAS",
     "AlphaSelection",
     "RidgeDecomposition",
+    "RidgeFit",
     "choose_alphas",
     "count_at_edges",
+    "fit_ridge",
     "loo_predictions",
     "loo_scores",
     "project",
@@ -61,6 +63,43 @@ class AlphaSelection(NamedTuple):
     scores: Tensor | None = None
 
 
+class RidgeFit(NamedTuple):
+    """What predicts: `alpha` (t,), `weights` (r, t) in the decomposition's basis, and `mean` (t,) of every target."""
+
+    alpha: Tensor
+    weights: Tensor
+    mean: Tensor
+
+
+def fit_ridge(
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    scoring: str = SQUARED_ERROR,
+    *,
+    per_target: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> RidgeFit:
+    """Choose alphas as `choose_alphas` and fit as `ridge_weights`, with the product that both need made once.
+
+    >>> X, Y = torch.randn(9, 4), torch.randn(9, 2)
+    >>> dec = ridge_decompose(X)
+    >>> fit = fit_ridge(dec, Y)
+    >>> (fit.mean + project(dec, X) @ fit.weights).shape
+    torch.Size([9, 2])
+    """
+    Y = as_targets(dec, Y)
+    grid = _as_grid(dec, alphas)
+    if not _can_screen(Y, scoring, per_target):
+        alpha = choose_alphas(dec, Y, alphas, scoring, per_target=per_target, block_bytes=block_bytes)
+        return RidgeFit(alpha, *ridge_weights(dec, Y, alpha))
+    weights, (alpha, mean) = dec.mean.new_empty(dec.basis.shape[1], Y.shape[1]), dec.mean.new_empty(2, Y.shape[1])
+    for targets, y_mean, rotated, chosen in _screened(dec, Y, grid, block_bytes):
+        alpha[targets], mean[targets] = grid[chosen], y_mean
+        torch.div(rotated, dec.eigenvalues[:, None] + alpha[targets], out=weights[:, targets])
+    return RidgeFit(alpha, weights, mean)
+
+
 def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
     """Fit targets (n, t) at one alpha or one a target (t,): weights (r, t) in the decomposition's basis, means (t,).
 
@@ -74,12 +113,10 @@ def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> 
     """
     Y = as_targets(dec, Y)
     alpha = as_alphas(dec, alpha).expand(Y.shape[1])
-    (n, r), t = dec.basis.shape, Y.shape[1]
-    weights, y_mean = dec.mean.new_empty(r, t), dec.mean.new_empty(t)
-    for targets in blocks(t, 8 * 2 * (n + r)):
+    weights, y_mean = dec.mean.new_empty(dec.basis.shape[1], Y.shape[1]), dec.mean.new_empty(Y.shape[1])
+    for targets in _target_blocks(dec, Y, BLOCK_BYTES):
         centred, y_mean[targets] = centre(dec, Y[:, targets])
-        shrunk = dec.eigenvalues[:, None] + alpha[targets]
-        torch.div(dec.basis.T @ centred, shrunk, out=weights[:, targets])
+        torch.div(dec.basis.T @ centred, dec.eigenvalues[:, None] + alpha[targets], out=weights[:, targets])
     return weights, y_mean
 
 
@@ -102,21 +139,27 @@ def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor)
 
 
 def loo_predictions(
-    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, *, block_bytes: int = BLOCK_BYTES
+    dec: RidgeDecomposition,
+    Y: Tensor,
+    alpha: Tensor | float,
+    *,
+    weights: Tensor | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Tensor:
     """Predict every stimulus of Y (n, t) from a fit on all the others, at one alpha or one a target (t,): (n, t).
 
         y_i - (y_i - y_hat_i) / (1 - H_ii)
 
-    Exact for the intercept of every fold; the scaling of X stays that of all stimuli.
+    Exact for the intercept of every fold; the scaling of X stays that of all stimuli. `weights` (r, t), those of
+    `fit_ridge` or `ridge_weights` at these alphas, save a product where they are at hand.
 
     >>> loo_predictions(ridge_decompose(torch.ones(4, 2)), torch.tensor([[1.0], [2.0], [3.0], [6.0]]), 1.0).T
     tensor([[3.6667, 3.3333, 3.0000, 2.0000]], dtype=torch.float64)
     """
     Y = as_targets(dec, Y)
     predictions = dec.mean.new_empty(Y.shape)
-    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
-        predictions[:, targets] = Y[:, targets] - residual
+    for targets, residual in _loo_residuals(dec, Y, alpha, weights, block_bytes):
+        torch.sub(Y[:, targets], residual, out=predictions[:, targets])
     return predictions
 
 
@@ -126,9 +169,12 @@ def loo_scores(
     alpha: Tensor | float,
     scoring: str = SQUARED_ERROR,
     *,
+    weights: Tensor | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Tensor:
     """Score the leave-one-out predictions of Y (n, t) at one alpha or one a target (t,): (t,), float64.
+
+    `weights` as in `loo_predictions`.
 
     >>> dec = ridge_decompose(torch.ones(4, 2))
     >>> loo_scores(dec, torch.tensor([1.0, 2.0, 3.0, 6.0]), 1.0)
@@ -137,7 +183,7 @@ def loo_scores(
     Y = as_targets(dec, Y)
     score = columnwise_score(scoring)
     scores = dec.mean.new_empty(Y.shape[1])
-    for targets, residual in _loo_residuals(dec, Y, alpha, block_bytes):
+    for targets, residual in _loo_residuals(dec, Y, alpha, weights, block_bytes):
         scores[targets] = _score_residual(score, scoring, Y[:, targets], residual)
     return scores
 
@@ -193,9 +239,24 @@ def choose_alphas(
     """
     Y = as_targets(dec, Y)
     grid = _as_grid(dec, alphas)
-    if scoring == SQUARED_ERROR and per_target and screens_in_float32(Y.device):
-        return grid[screened_choice(dec, Y, grid, block_bytes)]
+    if _can_screen(Y, scoring, per_target):
+        return grid[torch.cat([chosen for *_, chosen in _screened(dec, Y, grid, block_bytes)])]
     return grid[best_positions(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
+
+
+def _can_screen(Y: Tensor, scoring: str, per_target: bool) -> bool:
+    return scoring == SQUARED_ERROR and per_target and screens_in_float32(Y.device)
+
+
+def _screened(
+    dec: RidgeDecomposition, Y: Tensor, grid: Tensor, block_bytes: int
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Yield targets, their means (m,), basis' targets (r, m), and where in the grid the alpha of each stands (m,)."""
+    screen = AlphaScreen(dec, grid)
+    for targets in _target_blocks(dec, Y, block_bytes):
+        centred, mean = centre(dec, Y[:, targets])
+        rotated = centred.T @ dec.basis
+        yield targets, mean, rotated.T, screen.choose(centred, rotated)
 
 
 def _as_grid(dec: RidgeDecomposition, alphas: Sequence[float]) -> Tensor:
@@ -234,32 +295,36 @@ def _all_scores(dec: RidgeDecomposition, Y: Tensor, grid: Tensor, scoring: str, 
         centred, _ = centre(dec, Y[:, targets])
         rotated = dec.basis.T @ centred
         for k, alpha in enumerate(grid):
-            residual = _residual(dec, squared, centred, rotated, alpha[None])
+            weights = rotated / (dec.eigenvalues[:, None] + alpha)
+            residual = _residual(dec, squared, centred, weights, alpha[None])
             scores[k, targets] = _score_residual(score, scoring, Y[:, targets], residual)
     return scores
 
 
 def _loo_residuals(
-    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, block_bytes: int
+    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, weights: Tensor | None, block_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield targets and their leave-one-out residuals (n, targets), block by block."""
     alpha = as_alphas(dec, alpha).expand(Y.shape[1])
     squared = dec.basis.square()
     for targets in _target_blocks(dec, Y, block_bytes):
         centred, _ = centre(dec, Y[:, targets])
-        yield targets, _residual(dec, squared, centred, dec.basis.T @ centred, alpha[targets])
+        if weights is None:
+            own = (dec.basis.T @ centred).div_(dec.eigenvalues[:, None] + alpha[targets])
+        else:
+            own = weights[:, targets]
+        yield targets, _residual(dec, squared, centred, own, alpha[targets])
 
 
-def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, rotated: Tensor, alpha: Tensor) -> Tensor:
-    """Leave-one-out residuals (n, t) of centred targets, given basis' centred (r, t), at alphas (t,) or one (1,)."""
+def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, weights: Tensor, alpha: Tensor) -> Tensor:
+    """Leave-one-out residuals (n, t) of centred targets with their weights (r, t), at alphas (t,) or one (1,)."""
     values, each = alpha.unique(return_inverse=True)  # 1 - H_ii once an alpha, not once a target
     inverse = 1.0 / (dec.eigenvalues[:, None] + values)
     if dec.is_dual:
         # I - H = U diag(alpha / (e + alpha)) U': no difference of nearly equal numbers, however small alpha is.
-        kept = values * inverse
-        residual = dec.basis @ (rotated * kept[:, each])
-        return residual.div_((squared @ kept)[:, each])
-    residual = torch.addmm(centred, dec.basis, rotated * inverse[:, each], alpha=-1)
+        residual = dec.basis @ (weights * alpha)
+        return residual.div_((squared @ (values * inverse))[:, each])
+    residual = torch.addmm(centred, dec.basis, weights, alpha=-1)
     return residual.div_((dec.own_share - squared @ inverse)[:, each])
 
 

@@ -142,9 +142,9 @@ def project(dec: RidgeDecomposition, X_new: Tensor) -> Tensor:
 
 def centre(dec: RidgeDecomposition, Y: Tensor) -> tuple[Tensor, Tensor]:
     """Return targets (n, t) less their means, and the means (t,), zero without an intercept: float64."""
-    Y = Y.to(dec.mean.dtype)
+    Y = Y.to(dec.mean.dtype, copy=True)
     y_mean = Y.mean(dim=0) if dec.fit_intercept else torch.zeros_like(Y[0])
-    return Y - y_mean, y_mean
+    return Y.sub_(y_mean), y_mean
 
 
 def as_targets(dec: RidgeDecomposition, Y: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepjuice.alignment.encoding.ridge import (
     DEFAULT_ALPHAS,
-    choose_alphas,
+    fit_ridge,
     loo_predictions,
     loo_scores,
     project,
@@ -100,7 +100,8 @@ class TorchRidgeGCV:
             self._alpha, _, scores = select_alphas(dec, Y, self.alphas, self.scoring, keep_scores=True, **how)
             self.cv_values_ = self._squeeze(scores)
         else:
-            self._alpha = choose_alphas(dec, Y, self.alphas, self.scoring, **how)
+            self._alpha, *weights = fit_ridge(dec, Y, self.alphas, self.scoring, **how)
+            self._weights = tuple(weights)
         self.alpha_ = self._squeeze(self._alpha)
         return self
 
@@ -118,13 +119,16 @@ class TorchRidgeGCV:
     def score_(self) -> Tensor:
         """Leave-one-out score of every target at its alpha: (t,), or 0-d for one target."""
         self._check_fitted()
-        return self._squeeze(loo_scores(self.decomposition_, self._Y, self._alpha, self.scoring))
+        return self._squeeze(
+            loo_scores(self.decomposition_, self._Y, self._alpha, self.scoring, weights=self._weights[0])
+        )
 
     @cached_property
     def cv_y_pred_(self) -> Tensor:
         """Leave-one-out predictions of the training stimuli at the chosen alphas: (n, t), or (n,) for one target."""
         self._check_fitted()
-        return self._squeeze(loo_predictions(self.decomposition_, self._Y, self._alpha))
+        weights, _ = self._weights
+        return self._squeeze(loo_predictions(self.decomposition_, self._Y, self._alpha, weights=weights))
 
     @property
     def coef_(self) -> Tensor:

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepjuice.alignment.encoding.ridge_decomposition import RidgeDecomposition, centre
-from deepjuice.alignment.linalg import blocks, working_dtype
+from deepjuice.alignment.encoding.ridge_decomposition import RidgeDecomposition
+from deepjuice.alignment.linalg import working_dtype
 
 SAFETY = 4.0
 """How many times sqrt(n) eps a float32 sum of n products may be off; about 100 times what is seen."""
@@ -61,38 +61,40 @@ def screens_in_float32(device: torch.device) -> bool:
     return torch.equal(probe @ torch.eye(64, device=device), probe)
 
 
-def screened_choice(dec: RidgeDecomposition, Y: Tensor, alphas: Tensor, block_bytes: int) -> Tensor:
-    """Return the position (t,) in `alphas` (k,) of the smallest leave-one-out squared error of every target (n, t).
+class AlphaScreen:
+    """Chooses the alpha of every target, given in blocks: made once for a decomposition and a grid of alphas (k,)."""
 
-    Ties in float64 go to the first.
+    def __init__(self, dec: RidgeDecomposition, alphas: Tensor):
+        self._exact = _dual(dec, alphas) if dec.is_dual else _primal(dec, alphas)
+        self._rough = _Residuals(*(part.float() for part in self._exact))
+        # Of the coordinates in the basis: c = P' z. A dual form needs none.
+        self._root = None if dec.is_dual else (dec.eigenvalues + alphas.min()).sqrt()
 
-    >>> from deepjuice.alignment.encoding.ridge_decomposition import ridge_decompose
-    >>> X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    >>> screened_choice(ridge_decompose(X), X[:, :1], torch.tensor([0.1, 10.0], dtype=torch.float64), 2**20)
-    tensor([0])
-    """
-    exact = _dual(dec, alphas) if dec.is_dual else _primal(dec, alphas)
-    rough = _Residuals(*(part.float() for part in exact))
-    best = torch.empty(Y.shape[1], dtype=torch.long, device=Y.device)
-    n, r = dec.basis.shape
-    for targets in blocks(Y.shape[1], 8 * (3 * n + r), block_bytes):
-        Z = _unit_columns(dec, Y[:, targets])
-        errors, bounds = _screen(rough, Z.float())
+    def choose(self, centred: Tensor, rotated: Tensor) -> Tensor:
+        """Return the position (m,) among the alphas of the smallest leave-one-out squared error of every target.
+
+        `centred` are the targets (n, m) less their means, `rotated` (m, r) is centred' basis. Ties in float64 go to
+        the first.
+        """
+        largest = _largest(centred)
+        Z, C = (centred / largest).T.float().contiguous(), self._coordinates(rotated, largest)
+        errors, bounds = _screen(self._rough, Z, C.float())
         close = ~(errors - bounds > (errors + bounds).amin(dim=0))  # also where float32 overflowed
         unsure = (close.sum(dim=0) > 1).nonzero()[:, 0]
         if len(unsure):
-            Z = Z[:, unsure]
-            errors[:, unsure] = _squared_errors(exact, Z, exact.P.T @ Z, close[:, unsure])
-        best[targets] = errors.nan_to_num(nan=torch.inf).argmin(dim=0)
-    return best
+            Z = (centred[:, unsure] / largest[unsure]).T
+            errors[:, unsure] = _squared_errors(self._exact, Z, C[unsure], close[:, unsure])
+        return errors.nan_to_num(nan=torch.inf).argmin(dim=0)
+
+    def _coordinates(self, rotated: Tensor, largest: Tensor) -> Tensor:
+        C = rotated / largest[:, None]
+        return C if self._root is None else C.div_(self._root)
 
 
-def _unit_columns(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
-    """Centred targets (n, t), each divided by its largest value, so that float32 holds its squares."""
-    Z, _ = centre(dec, Y)
-    low, high = torch.aminmax(Z, dim=0)
-    largest = torch.maximum(-low, high)
-    return Z.div_(largest.masked_fill_(largest == 0, 1.0))
+def _largest(centred: Tensor) -> Tensor:
+    """The largest size (m,) of any value of every target, by which it is divided so that float32 holds its squares."""
+    largest = torch.maximum(centred.amax(dim=0), -centred.amin(dim=0))  # aminmax is several times slower along a dim
+    return largest.masked_fill_(largest == 0, 1.0)
 
 
 def _dual(dec: RidgeDecomposition, alphas: Tensor) -> _Residuals:
@@ -129,16 +131,15 @@ def _size(squared: Tensor, factors: Tensor, D: Tensor) -> Tensor:
     return ((factors.square() @ squared.T) / D.square()).sum(dim=1).sqrt()
 
 
-def _screen(rough: _Residuals, Z: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors (k, t) of targets Z (n, t), and how far each may be off: float64.
+def _screen(rough: _Residuals, Z: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors (k, m) of targets Z (m, n) with coordinates C (m, r), and how far each may be off: float64.
 
     Infinity, without a doubt, stands where an alpha cannot be the best.
     """
-    C = rough.P.T @ Z
-    norm = torch.linalg.vector_norm(Z, dim=0).double()
-    unit = SAFETY * len(Z) ** 0.5 * torch.finfo(Z.dtype).eps
+    norm = torch.linalg.vector_norm(Z, dim=1).double()
+    unit = SAFETY * Z.shape[1] ** 0.5 * torch.finfo(Z.dtype).eps
     error = unit * rough.size.double()[:, None] * norm
-    least = (rough.least @ C.square()).double() + rough.least_of_own[:, None] * norm.square()
+    least = (rough.least @ C.square().T).double() + rough.least_of_own[:, None] * norm.square()
     first = one_hot((least * rough.spread[:, None]).argmin(dim=0), len(rough.own)).T.bool()
     doubt = 4.0 * unit * (rough.least_of_own + torch.linalg.vector_norm(rough.least, dim=1))
     least -= doubt[:, None] * norm.square()
@@ -150,14 +151,15 @@ def _screen(rough: _Residuals, Z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _squared_errors(residuals: _Residuals, Z: Tensor, C: Tensor, wanted: Tensor) -> Tensor:
-    """Squared errors (k, t) of targets Z (n, t), with C = P' Z, where `wanted` (k, t), infinity elsewhere: float64."""
+    """Squared errors (k, m) of targets Z (m, n), with C = Z P, where `wanted` (k, m), infinity elsewhere: float64."""
     errors = torch.full(wanted.shape, torch.inf, dtype=torch.float64, device=Z.device)
     for k, own in enumerate(residuals.own.tolist()):
         targets = wanted[k].nonzero()[:, 0]
         if len(targets):
-            residual = residuals.P @ (C.index_select(1, targets) * residuals.factors[k, :, None])
+            fitted = C.index_select(0, targets).mul_(residuals.factors[k])
+            residual = fitted @ residuals.P.T
             if own:
-                residual += Z.index_select(1, targets)
-            residual *= residuals.inverse_D[k, :, None]
-            errors[k, targets] = torch.linalg.vector_norm(residual, dim=0).double().square_()
+                residual += Z.index_select(0, targets)
+            residual *= residuals.inverse_D[k]
+            errors[k, targets] = torch.linalg.vector_norm(residual, dim=1).double().square_()
     return errors

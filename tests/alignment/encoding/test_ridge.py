@@ -6,9 +6,12 @@ import torch
 
 from deepjuice.alignment import (
     DEFAULT_ALPHAS,
+    choose_alphas,
     compute_score,
     count_at_edges,
+    fit_ridge,
     loo_predictions,
+    loo_scores,
     project,
     ridge_coefficients,
     ridge_decompose,
@@ -168,6 +171,35 @@ def test_one_decomposition_serves_all_targets():
     together = select_alphas(dec, Y)
     apart = [select_alphas(dec, Y[:, k]) for k in range(6)]
     assert torch.equal(together.alpha, torch.cat([a.alpha for a in apart]))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("how", [{}, {"per_target": False}, {"scoring": "pearsonr"}], ids=str)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_one_fit_is_the_choice_and_the_weights(shape, how, fit_intercept):
+    X, Y = (torch.tensor(v) for v in simulated(*shape, n_targets=53))
+    dec = ridge_decompose(X, fit_intercept=fit_intercept)
+    alpha = choose_alphas(dec, Y, ALPHAS, **how)
+    expected = alpha, *ridge_weights(dec, Y, alpha)
+    for block_bytes in (1, 2**14, 2**26):
+        found = fit_ridge(dec, Y, ALPHAS, block_bytes=block_bytes, **how)
+        assert torch.equal(found.alpha, alpha)
+        torch.testing.assert_close(tuple(found), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_weights_at_hand_leave_one_out_as_well(shape, fit_intercept):
+    X, Y = (torch.tensor(v) for v in simulated(*shape, n_targets=5))
+    dec = ridge_decompose(X, fit_intercept=fit_intercept)
+    alpha = torch.tensor([0.1, 1.0, 10.0, 100.0, 1e5])
+    weights, _ = ridge_weights(dec, Y, alpha)
+    columns = zip(Y.numpy().T, alpha.tolist(), strict=True)
+    scaled = oracles.scaled(X.numpy())
+    expected = np.stack([oracles.leave_one_out(scaled, y[:, None], a, fit_intercept)[:, 0] for y, a in columns], axis=1)
+    np.testing.assert_allclose(loo_predictions(dec, Y, alpha, weights=weights), expected, rtol=1e-8, atol=1e-9)
+    scores = loo_scores(dec, Y, alpha, weights=weights, block_bytes=1)
+    np.testing.assert_allclose(scores, -((Y.numpy() - expected) ** 2).mean(axis=0), rtol=1e-8)
 
 
 def test_edges_are_counted():

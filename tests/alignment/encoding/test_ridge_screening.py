@@ -7,7 +7,7 @@ import torch
 from deepjuice.alignment import DEFAULT_ALPHAS, loo_predictions, ridge_decompose, select_alphas
 from deepjuice.alignment.encoding import ridge_screening
 from deepjuice.alignment.encoding.ridge import choose_alphas
-from deepjuice.alignment.encoding.ridge_screening import screens_in_float32
+from deepjuice.alignment.encoding.ridge_screening import AlphaScreen, screens_in_float32
 from tests.alignment.simulation import ALPHAS, SHAPES, simulated
 
 FINE = np.logspace(0, 4, 200)  # neighbours differ by 5 %: their errors are nearly equal
@@ -17,14 +17,18 @@ def in_float64(dec, Y, alphas):
     return select_alphas(dec, Y, alphas, keep_scores=True).alpha
 
 
+def unit_rows(dec, Y):
+    """Centred targets (t, n), each divided by its largest value."""
+    centred = Y - Y.mean(dim=0) if dec.fit_intercept else Y
+    return (centred / centred.abs().amax(dim=0)).T
+
+
 def screened(dec, Y, alphas):
     """Errors and bounds of the screening, the exact errors, and whether an alpha was looked at at all."""
     grid = torch.as_tensor(alphas, dtype=torch.float64)
-    Z = ridge_screening._unit_columns(dec, Y)
-    exact = ridge_screening._dual(dec, grid) if dec.is_dual else ridge_screening._primal(dec, grid)
-    rough = ridge_screening._Residuals(*(part.float() for part in exact))
-    errors, bounds = ridge_screening._screen(rough, Z.float())
-    reference = -select_alphas(dec, Z, alphas, keep_scores=True).scores * len(Y)
+    screen, Z = AlphaScreen(dec, grid), unit_rows(dec, Y)
+    errors, bounds = ridge_screening._screen(screen._rough, Z.float(), (Z @ screen._exact.P).float())
+    reference = -select_alphas(dec, Z.T, alphas, keep_scores=True).scores * len(Y)
     return errors, bounds, reference, errors.isfinite()
 
 
@@ -141,7 +145,7 @@ def test_products_of_less_than_float32_are_not_screened_with(monkeypatch):
     monkeypatch.setattr(torch, "eye", lambda n, device: torch.full((n, n), 1.0 / n).fill_diagonal_(1.0 + 1.0 / n))
     assert not screens_in_float32(device), "a product that does not give every digit back"
     monkeypatch.setattr("deepjuice.alignment.encoding.ridge.screens_in_float32", lambda device: False)
-    monkeypatch.setattr("deepjuice.alignment.encoding.ridge.screened_choice", None)
+    monkeypatch.setattr("deepjuice.alignment.encoding.ridge.AlphaScreen", None)
     X, Y = (torch.tensor(v) for v in simulated(24, 60, n_targets=500))
     dec = ridge_decompose(X)
     assert torch.equal(choose_alphas(dec, Y, FINE), in_float64(dec, Y, FINE))
@@ -192,14 +196,14 @@ def test_the_lower_bound_is_below_and_residuals_are_the_loops(shape):
     X, Y = uneven(*shape, 20)
     dec, grid = ridge_decompose(X), torch.as_tensor(ALPHAS)
     form = ridge_screening._dual(dec, grid) if dec.is_dual else ridge_screening._primal(dec, grid)
-    Z = ridge_screening._unit_columns(dec, Y)
-    C = form.P.T @ Z
-    exact = torch.stack([(Z - loo_predictions(dec, Z, alpha)).square().sum(dim=0) for alpha in ALPHAS])
+    Z = unit_rows(dec, Y)
+    C = Z @ form.P
+    exact = torch.stack([(Z.T - loo_predictions(dec, Z.T, alpha)).square().sum(dim=0) for alpha in ALPHAS])
     everything = torch.ones_like(exact, dtype=torch.bool)
     torch.testing.assert_close(ridge_screening._squared_errors(form, Z, C, everything), exact, rtol=1e-9, atol=1e-12)
-    least = form.least @ C.square() + form.least_of_own[:, None] * Z.square().sum(dim=0)
+    least = form.least @ C.square().T + form.least_of_own[:, None] * Z.square().sum(dim=1)
     assert (least <= exact * (1 + 1e-9)).all() and (least[-1] > 0.5 * exact[-1]).all()
-    assert (C.norm(dim=0) <= Z.norm(dim=0) * (1 + 1e-12)).all()
+    assert (C.norm(dim=1) <= Z.norm(dim=1) * (1 + 1e-12)).all()
 
 
 def test_a_stimulus_that_alone_knows_a_feature_is_left_to_float64():
