@@ -131,7 +131,7 @@ def average_ranks(values: Tensor, dim: int = -1) -> Tensor:
     tensor([3.5000, 1.0000, 3.5000, 2.0000], dtype=torch.float64)
     """
     values = values.movedim(dim, -1)
-    order = _argsort(values)
+    order = argsort(values)
     ordered = values.gather(-1, order)
     n = values.shape[-1]
     position = torch.arange(n, device=values.device).expand(values.shape)
@@ -145,7 +145,8 @@ def average_ranks(values: Tensor, dim: int = -1) -> Tensor:
     return torch.empty_like(ranks).scatter_(-1, order, ranks).movedim(-1, dim)
 
 
-def _argsort(values: Tensor) -> Tensor:
+def argsort(values: Tensor) -> Tensor:
+    """Return the order of `values` along their last dimension, ties in any."""
     if values.device.type == "cpu" and values.dtype != torch.bfloat16:  # NumPy has no bfloat16; it sorts much faster
         return torch.from_numpy(values.numpy().argsort(axis=-1))
     return values.argsort(dim=-1)

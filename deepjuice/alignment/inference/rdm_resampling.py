@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.geometry.rdm import upper_triangle
-from deepjuice.alignment.linalg import ArrayLike, as_tensor, blocks, column_moments, is_constant, working_dtype
+from deepjuice.alignment.linalg import ArrayLike, argsort, as_tensor, blocks, column_moments, is_constant, working_dtype
 
 PairValues = Callable[[slice], Tensor]
 PairMean = Callable[[PairValues], Tensor]
 CACHED_BYTES = 8 * 1024**2
 """Working memory of blocks that are read again at once, while the processor's cache still holds them."""
+
+RANKS_BYTES = 32 * 1024**2
+"""Working memory of resamples that are ranked together: more is slower by half, and less leaves threads idle."""
 
 FEW = 16
 """Up to so many RDMs are resampled one by one."""
@@ -247,16 +250,17 @@ class RankScores:
         place[model.order] = torch.arange(len(place), device=place.device)
         places = [place[brain.order] for brain in brains]
         scores = self._counts.new_empty(len(self._counts), len(brains), dtype=self._dtype)
-        for some in blocks(len(scores), 8 * self._counts.element_size() * len(place)):
+        for some in blocks(len(scores), 8 * self._counts.element_size() * len(place), RANKS_BYTES):
             counts = self._counts[some]
-            weights = model.weights(counts)
+            both = counts.new_empty(*counts.shape[:1], len(place), 2)  # side by side: one look-up brings the two
+            weights, weighted = both.unbind(dim=2)
+            weights.copy_(model.weights(counts))
             ranks = model.ranks(weights)
-            weighted = weights.mul_(ranks)
-            size = self._sum(ranks.mul_(weighted))
+            size = self._sum(ranks * torch.mul(weights, ranks, out=weighted))
             for number, (brain, into) in enumerate(zip(brains, places, strict=True)):
-                w = brain.weights(counts)
+                w, own = torch.view_as_real(take(torch.view_as_complex(both), into)).unbind(dim=2)
                 other = brain.ranks(w)
-                product = self._sum(take(weighted, into).mul_(other))
+                product = self._sum(own.mul_(other))
                 same = model.tied is None and brain.tied is None  # then ranks in all orders have one size
                 other_size = size if same else self._sum(w.mul_(other).mul_(other))
                 scores[some, number] = product / (size * other_size).sqrt_()  # 0 / 0 where all drawn pairs tie
@@ -270,11 +274,14 @@ class _Order:
     """The pairs of an RDM sorted, their stimuli, and the first and last places of the ties they stand in, if any."""
 
     def __init__(self, pairs: Tensor, n: int):
-        ordered, self.order = pairs.sort()
-        self.rows, self.columns = torch.triu_indices(n, n, offset=1, device=pairs.device)[:, self.order]
-        _, tie, size = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+        self.order = argsort(pairs)
+        self.rows, self.columns = (
+            index[self.order] for index in torch.triu_indices(n, n, offset=1, device=pairs.device)
+        )
+        ordered = pairs[self.order]
         self.tied = None
-        if len(size) < len(ordered):
+        if (ordered[1:] == ordered[:-1]).any():
+            _, tie, size = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
             last = size.cumsum(0) - 1
             self.tied = (last - size + 1)[tie], last[tie]
 
