@@ -152,8 +152,8 @@ def argsort(values: Tensor) -> Tensor:
     return values.argsort(dim=-1)
 
 
-N_STRIPS = 4
-"""How many strips of rows a symmetric product is made in: 4 spare three eighths of it."""
+N_STRIPS, STRIPPED_ROWS = 4, 128
+"""A symmetric product of so many rows or more is made in so many strips of rows: 4 spare three eighths of it."""
 
 
 def row_gram(column_blocks: Iterable[Tensor]) -> Tensor:
@@ -176,7 +176,7 @@ def row_gram(column_blocks: Iterable[Tensor]) -> Tensor:
 
 
 def _times_own_transpose(block: Tensor) -> Tensor:
-    if block.device.type != "cpu" or len(block) < N_STRIPS:
+    if block.device.type != "cpu" or len(block) < STRIPPED_ROWS:
         product = block @ block.T
         return (product + product.T) / 2
     product = block.new_empty(len(block), len(block))

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from deepjuice.alignment.linalg import average_ranks, blocks, row_gram
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (4, 50), (7, 9), (20, 20), (50, 3), (130, 700)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (4, 50), (7, 9), (20, 20), (50, 3), (130, 700), (131, 9)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("width", [1, 7, 10_000])
 def test_gram_equals_the_product(shape, dtype, width):
