@@ -113,6 +113,7 @@ def ridge(quick: bool, rounds: int, device: str) -> Iterator[str]:
     X, Y, X_test, _ = data = simulate(500 // small, 500 // small, 5920 // small, 12_000 // small)
     job = f"ridge {tuple(X.shape)}, {Y.shape[1]} targets"
     yield from against_himalaya(job, data, ALPHAS, 8, rounds)
+    yield from against_himalaya("the same, float64", [values.double() for values in data], ALPHAS, 8, rounds)
     Y = Y[:, : 3000 // small]
 
     def scikit_learn() -> np.ndarray:

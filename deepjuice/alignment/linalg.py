@@ -117,10 +117,10 @@ def column_moments(X: Tensor) -> tuple[Tensor, Tensor]:
     dtype = working_dtype(X.device)
     mean = torch.empty(X.shape[1], dtype=dtype, device=X.device)
     std = torch.empty_like(mean)
-    for columns in blocks(X.shape[1], 2 * X.shape[0] * dtype.itemsize):
-        block = X[:, columns].to(dtype)
+    for columns in blocks(X.shape[1], X.shape[0] * dtype.itemsize):
+        block = X[:, columns].to(dtype, copy=True)
         mean[columns] = block.mean(dim=0)
-        std[columns] = (block - mean[columns]).square_().mean(dim=0).sqrt()
+        std[columns] = block.sub_(mean[columns]).square_().mean(dim=0).sqrt_()
     return mean, std
 
 

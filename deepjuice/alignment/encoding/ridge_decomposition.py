@@ -21,6 +21,9 @@ from deepjuice.alignment.linalg import (
 )
 from juicyfruits.errors import InputError
 
+COLUMNS_BYTES = 16 * 1024**2
+"""Features that are standardised and multiplied at a time: few enough to be in the cache still."""
+
 
 @dataclass(frozen=True)
 class RidgeDecomposition:
@@ -92,7 +95,7 @@ def standardise(dec: RidgeDecomposition, X: Tensor, columns: slice = slice(None)
 def _gram(dec: RidgeDecomposition, dual: bool) -> Tensor:
     n, p = dec.X.shape
     if dual:
-        return row_gram(standardise(dec, dec.X, columns) for columns in blocks(p, 8 * n))
+        return row_gram(standardise(dec, dec.X, columns) for columns in blocks(p, 8 * n, COLUMNS_BYTES))
     return row_gram(standardise(dec, dec.X[rows]).T for rows in blocks(n, 8 * p))
 
 
@@ -100,7 +103,7 @@ def _cross_gram(dec: RidgeDecomposition, X_new: Tensor) -> Tensor:
     """Xs_new Xs' (m, n), summed over blocks of columns so that maps of millions of features need no wide copy."""
     n, p = dec.X.shape
     cross = dec.mean.new_zeros(len(X_new), n)
-    for columns in blocks(p, 8 * (n + len(X_new))):
+    for columns in blocks(p, 8 * (n + len(X_new)), COLUMNS_BYTES):
         cross.addmm_(standardise(dec, X_new, columns), standardise(dec, dec.X, columns).T)
     return cross
 
