@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"deepjuice {args.command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def models(args: argparse.Namespace) -> None:

@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"juicyfruits: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("juicyfruits: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -21,7 +21,7 @@ def near_names(name: str, known: Iterable[str]) -> str:
     >>> near_names("quux", ["alexnet", "vgg16"])
     "known are 'alexnet', 'vgg16'."
     """
-    known = [str(k) for k in known]
+    name, known = str(name), [str(k) for k in known]
     contain = [k for k in known if name and name.lower() in k.lower()]
     close = list(dict.fromkeys(contain[:3] + difflib.get_close_matches(name, known, n=3, cutoff=0.5)))
     if close:

@@ -204,10 +204,9 @@ def job(quick: bool, rounds: int, device: str) -> Iterator[str]:
     yield f"    peak memory: ours {ours.peak:.2f} GB, peer {peer.peak:.2f} GB; {share:.2f} of it, goal 0.5: {verdict}"
     for metric, scores in ours.scores.items():
         seeds, apart = np.abs(peer.scores[metric] - again.scores[metric]), np.abs(peer.scores[metric] - scores)
-        verdict = "within" if apart.mean() <= seeds.max() else "BEYOND"
         yield (
             f"    {metric}: mean {scores.mean():.4f}, peer {peer.scores[metric].mean():.4f}; apart {apart.mean():.4f} "
-            f"(largest {apart.max():.4f}), two seeds of the peer {seeds.mean():.4f} ({seeds.max():.4f}): {verdict}"
+            f"(largest {apart.max():.4f}), two seeds of the peer {seeds.mean():.4f} (largest {seeds.max():.4f})"
         )
 
 

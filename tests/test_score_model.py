@@ -270,6 +270,7 @@ def test_features_of_other_stimuli_and_unknown_names_are_refused(benchmark, stor
     [
         {"rdm_comparison": "kendall"},
         {"n_bootstraps": 7},
+        {"n_bootstraps": 10**10},
         {"n_permutations": -1},
         {"seed": -1},
         {"seed": 1.5},

@@ -16,9 +16,10 @@ _HOMES = {
     ],
     f"{_ENCODING}.ridge_decomposition": ["RidgeDecomposition", "project", "ridge_decompose"],
     f"{_ENCODING}.ridge": [
-        *("DEFAULT_ALPHAS", "AlphaSelection", "choose_alphas", "count_at_edges", "loo_predictions", "loo_scores"),
+        *("DEFAULT_ALPHAS", "AlphaSelection", "choose_alphas", "count_at_edges"),
         *("RidgeFit", "fit_ridge", "ridge_coefficients", "ridge_weights", "select_alphas"),
     ],
+    f"{_ENCODING}.leave_one_out": ["loo_predictions", "loo_scores"],
     f"{_ENCODING}.ridge_gcv": ["TorchRidgeGCV"],
     f"{_ENCODING}.sklearn_ridge": ["RidgeGCV"],
     f"{_ENCODING}.crossval": ["cross_val_predict", "cross_val_score"],

@@ -34,14 +34,16 @@ def working_dtype(device: torch.device) -> torch.dtype:
 def as_tensor(values: ArrayLike, name: str) -> Tensor:
     """Return `values` as a tensor of their own shape and dtype, not copied where that is possible.
 
-    A table or a read-only array is copied where memory cannot be shared; lists of Python's floats are float64, as in
-    NumPy. Raises InputError, naming `name`, for text, objects, ragged lists, sparse tensors and masked values.
+    A table or a read-only array is copied where memory cannot be shared; Python's floats and lists of them are
+    float64, as in NumPy. Raises InputError, naming `name`, for text, objects, ragged lists, sparse tensors and masked
+    values.
 
     >>> as_tensor([[1.0, 2.0]], "X").dtype
     torch.float64
     """
     try:
-        if isinstance(values, (list, tuple)) and not any(isinstance(value, Tensor) for value in values):
+        listed = isinstance(values, (list, tuple)) and not any(isinstance(value, Tensor) for value in values)
+        if listed or isinstance(values, float):
             values = np.asarray(values)  # torch would make float32 of Python's floats
         tensor = convert_to_tensor(values)
     except ValueError as error:  # InputError too

@@ -56,7 +56,7 @@ class ScoreSettings:
             if not isinstance(getattr(self, name), Integral):
                 raise InputError(f"{name} {getattr(self, name)!r}: expected a whole number.")
         for name in ("n_bootstraps", "n_permutations"):
-            if getattr(self, name) != 0 and getattr(self, name) < 20:
-                raise InputError(f"{name} {getattr(self, name)}: expected 0 for none, or 20 and more; 1000 is usual.")
+            if getattr(self, name) != 0 and not 20 <= getattr(self, name) <= 10**6:
+                raise InputError(f"{name} {getattr(self, name)}: expected 0 for none, or 20 to 10^6; 1000 is usual.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed}: expected a whole number from 0 to 2^32 - 1.")

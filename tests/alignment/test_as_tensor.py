@@ -80,3 +80,7 @@ def test_values_that_are_not_there_are_not_made_up():
         as_matrix(np.ma.masked_array(VALUES, np.sort(VALUES.ravel())[-2] <= VALUES), "X")
     with pytest.raises(InputError, match=r"^X must .* but it is sparse"):
         as_matrix(torch.from_numpy(VALUES).to_sparse(), "X")
+
+
+def test_a_bare_number_keeps_all_its_digits():
+    assert as_tensor(0.1, "Alpha").item() == 0.1

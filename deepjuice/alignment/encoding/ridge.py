@@ -12,12 +12,18 @@ these stimuli.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from deepjuice.alignment.encoding.leave_one_out import (
+    SQUARED_ERROR,
+    all_loo_scores,
+    loo_scores,
+    target_blocks,
+)
 from deepjuice.alignment.encoding.ridge_decomposition import (
     RidgeDecomposition,
     as_alphas,
@@ -29,7 +35,6 @@ from deepjuice.alignment.encoding.ridge_decomposition import (
 )
 from deepjuice.alignment.encoding.ridge_screening import AlphaScreen, screens_in_float32
 from deepjuice.alignment.linalg import BLOCK_BYTES, as_tensor, blocks
-from deepjuice.alignment.scores import columnwise_score
 from juicyfruits.errors import InputError
 
 __all__ = [
@@ -40,8 +45,6 @@ __all__ = [
     "choose_alphas",
     "count_at_edges",
     "fit_ridge",
-    "loo_predictions",
-    "loo_scores",
     "project",
     "ridge_coefficients",
     "ridge_decompose",
@@ -51,8 +54,6 @@ __all__ = [
 
 DEFAULT_ALPHAS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 17))
 """Nineteen alphas from 0.1 to 1e8, two a decade, for z-scored features (eigenvalues up to n p)."""
-
-SQUARED_ERROR = "neg_mean_squared_error"
 
 
 class AlphaSelection(NamedTuple):
@@ -114,7 +115,7 @@ def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> 
     Y = as_targets(dec, Y)
     alpha = as_alphas(dec, alpha).expand(Y.shape[1])
     weights, y_mean = dec.mean.new_empty(dec.basis.shape[1], Y.shape[1]), dec.mean.new_empty(Y.shape[1])
-    for targets in _target_blocks(dec, Y, BLOCK_BYTES):
+    for targets in target_blocks(dec, Y, BLOCK_BYTES):
         centred, y_mean[targets] = centre(dec, Y[:, targets])
         torch.div(dec.basis.T @ centred, dec.eigenvalues[:, None] + alpha[targets], out=weights[:, targets])
     return weights, y_mean
@@ -136,56 +137,6 @@ def ridge_coefficients(dec: RidgeDecomposition, weights: Tensor, y_mean: Tensor)
         coefficients = dec.rotation @ weights
     coefficients *= dec.inverse_scale[:, None]
     return coefficients, y_mean - dec.mean @ coefficients
-
-
-def loo_predictions(
-    dec: RidgeDecomposition,
-    Y: Tensor,
-    alpha: Tensor | float,
-    *,
-    weights: Tensor | None = None,
-    block_bytes: int = BLOCK_BYTES,
-) -> Tensor:
-    """Predict every stimulus of Y (n, t) from a fit on all the others, at one alpha or one a target (t,): (n, t).
-
-        y_i - (y_i - y_hat_i) / (1 - H_ii)
-
-    Exact for the intercept of every fold; the scaling of X stays that of all stimuli. `weights` (r, t), those of
-    `fit_ridge` or `ridge_weights` at these alphas, save a product where they are at hand.
-
-    >>> loo_predictions(ridge_decompose(torch.ones(4, 2)), torch.tensor([[1.0], [2.0], [3.0], [6.0]]), 1.0).T
-    tensor([[3.6667, 3.3333, 3.0000, 2.0000]], dtype=torch.float64)
-    """
-    Y = as_targets(dec, Y)
-    predictions = dec.mean.new_empty(Y.shape)
-    for targets, residual in _loo_residuals(dec, Y, alpha, weights, block_bytes):
-        torch.sub(Y[:, targets], residual, out=predictions[:, targets])
-    return predictions
-
-
-def loo_scores(
-    dec: RidgeDecomposition,
-    Y: Tensor,
-    alpha: Tensor | float,
-    scoring: str = SQUARED_ERROR,
-    *,
-    weights: Tensor | None = None,
-    block_bytes: int = BLOCK_BYTES,
-) -> Tensor:
-    """Score the leave-one-out predictions of Y (n, t) at one alpha or one a target (t,): (t,), float64.
-
-    `weights` as in `loo_predictions`.
-
-    >>> dec = ridge_decompose(torch.ones(4, 2))
-    >>> loo_scores(dec, torch.tensor([1.0, 2.0, 3.0, 6.0]), 1.0)
-    tensor([-6.2222], dtype=torch.float64)
-    """
-    Y = as_targets(dec, Y)
-    score = columnwise_score(scoring)
-    scores = dec.mean.new_empty(Y.shape[1])
-    for targets, residual in _loo_residuals(dec, Y, alpha, weights, block_bytes):
-        scores[targets] = _score_residual(score, scoring, Y[:, targets], residual)
-    return scores
 
 
 def select_alphas(
@@ -210,7 +161,7 @@ def select_alphas(
         alpha = choose_alphas(dec, Y, alphas, scoring, per_target=per_target, block_bytes=block_bytes)
         return AlphaSelection(alpha, loo_scores(dec, Y, alpha, scoring, block_bytes=block_bytes))
     grid = _as_grid(dec, alphas)
-    scores = _all_scores(dec, Y, grid, scoring, block_bytes)
+    scores = all_loo_scores(dec, Y, grid, scoring, block_bytes)
     best = best_positions(scores, per_target)
     return AlphaSelection(grid[best], scores.gather(0, best[None])[0], scores)
 
@@ -241,7 +192,7 @@ def choose_alphas(
     grid = _as_grid(dec, alphas)
     if _can_screen(Y, scoring, per_target):
         return grid[torch.cat([chosen for *_, chosen in _screened(dec, Y, grid, block_bytes)])]
-    return grid[best_positions(_all_scores(dec, Y, grid, scoring, block_bytes), per_target)]
+    return grid[best_positions(all_loo_scores(dec, Y, grid, scoring, block_bytes), per_target)]
 
 
 def _can_screen(Y: Tensor, scoring: str, per_target: bool) -> bool:
@@ -253,7 +204,7 @@ def _screened(
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Yield targets, their means (m,), basis' targets (r, m), and where in the grid the alpha of each stands (m,)."""
     screen = AlphaScreen(dec, grid)
-    for targets in _target_blocks(dec, Y, block_bytes):
+    for targets in target_blocks(dec, Y, block_bytes):
         centred, mean = centre(dec, Y[:, targets])
         rotated = centred.T @ dec.basis
         yield targets, mean, rotated.T, screen.choose(centred, rotated)
@@ -272,60 +223,6 @@ def best_positions(scores: Tensor, per_target: bool) -> Tensor:
     """Return the position (t,) of the alpha with the best of scores (alphas, t), for each target or by their mean."""
     comparable = scores if per_target else scores.nanmean(dim=1, keepdim=True)
     return comparable.nan_to_num(nan=-torch.inf).argmax(dim=0).expand(scores.shape[1])
-
-
-def _score_residual(score: Callable[[Tensor, Tensor], Tensor], scoring: str, Y: Tensor, residual: Tensor) -> Tensor:
-    if scoring == SQUARED_ERROR:  # without the detour over predictions, which cancels where targets have an offset
-        return -residual.square_().mean(dim=0)
-    wide = Y.to(residual.dtype)
-    return score(wide, wide - residual)
-
-
-def _target_blocks(dec: RidgeDecomposition, Y: Tensor, block_bytes: int) -> Iterator[slice]:
-    n, r = dec.basis.shape
-    return blocks(Y.shape[1], 8 * (3 * n + 2 * r), block_bytes)
-
-
-def _all_scores(dec: RidgeDecomposition, Y: Tensor, grid: Tensor, scoring: str, block_bytes: int) -> Tensor:
-    """Scores (alphas, targets) of all leave-one-out predictions, in float64."""
-    score = columnwise_score(scoring)
-    scores = dec.mean.new_empty(len(grid), Y.shape[1])
-    squared = dec.basis.square()
-    for targets in _target_blocks(dec, Y, block_bytes):
-        centred, _ = centre(dec, Y[:, targets])
-        rotated = dec.basis.T @ centred
-        for k, alpha in enumerate(grid):
-            weights = rotated / (dec.eigenvalues[:, None] + alpha)
-            residual = _residual(dec, squared, centred, weights, alpha[None])
-            scores[k, targets] = _score_residual(score, scoring, Y[:, targets], residual)
-    return scores
-
-
-def _loo_residuals(
-    dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, weights: Tensor | None, block_bytes: int
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield targets and their leave-one-out residuals (n, targets), block by block."""
-    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
-    squared = dec.basis.square()
-    for targets in _target_blocks(dec, Y, block_bytes):
-        centred, _ = centre(dec, Y[:, targets])
-        if weights is None:
-            own = (dec.basis.T @ centred).div_(dec.eigenvalues[:, None] + alpha[targets])
-        else:
-            own = weights[:, targets]
-        yield targets, _residual(dec, squared, centred, own, alpha[targets])
-
-
-def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, weights: Tensor, alpha: Tensor) -> Tensor:
-    """Leave-one-out residuals (n, t) of centred targets with their weights (r, t), at alphas (t,) or one (1,)."""
-    values, each = alpha.unique(return_inverse=True)  # 1 - H_ii once an alpha, not once a target
-    inverse = 1.0 / (dec.eigenvalues[:, None] + values)
-    if dec.is_dual:
-        # I - H = U diag(alpha / (e + alpha)) U': no difference of nearly equal numbers, however small alpha is.
-        residual = dec.basis @ (weights * alpha)
-        return residual.div_((squared @ (values * inverse))[:, each])
-    residual = torch.addmm(centred, dec.basis, weights, alpha=-1)
-    return residual.div_((dec.own_share - squared @ inverse)[:, each])
 
 
 def count_at_edges(alpha: Tensor, alphas: Sequence[float] = DEFAULT_ALPHAS) -> tuple[int, int]:

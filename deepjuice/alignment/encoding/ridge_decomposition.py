@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepjuice.alignment.linalg import (
     as_matrix,
+    as_tensor,
     blocks,
     column_moments,
     eigh,
@@ -160,7 +161,7 @@ def as_targets(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
 
 def as_alphas(dec: RidgeDecomposition, alpha: Tensor | float) -> Tensor:
     """Check one penalty or several against being positive and finite: float64 on the decomposition's device."""
-    alpha = torch.as_tensor(alpha, dtype=working_dtype(dec.X.device), device=dec.X.device)
+    alpha = as_tensor(alpha, "Alpha").to(dec.X.device, working_dtype(dec.X.device))
     if not bool((torch.isfinite(alpha) & (alpha > 0)).all()):
         raise InputError(f"Every alpha must be a positive number, but {alpha.min().item():g} came; drop it.")
     return alpha

@@ -8,11 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from deepjuice.alignment.encoding.leave_one_out import loo_predictions, loo_scores
 from deepjuice.alignment.encoding.ridge import (
     DEFAULT_ALPHAS,
     fit_ridge,
-    loo_predictions,
-    loo_scores,
     project,
     ridge_coefficients,
     ridge_decompose,

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from deepjuice.alignment.encoding.ridge import DEFAULT_ALPHAS, AlphaSelection, best_positions
 from deepjuice.alignment.encoding.streaming import RidgeStatistics
-from deepjuice.alignment.linalg import BLOCK_BYTES, blocks, eigh, is_constant
+from deepjuice.alignment.linalg import BLOCK_BYTES, as_tensor, blocks, eigh, is_constant
 from juicyfruits.errors import InputError, near_names
 
 
@@ -245,7 +245,7 @@ def _checked_folds(stats: RidgeStatistics, folds: Sequence[int] | None, at_least
 
 
 def _checked_alpha(stats: RidgeStatistics, alpha: Tensor | Sequence[float] | float) -> Tensor:
-    alpha = torch.as_tensor(alpha, dtype=stats.gram.dtype, device=stats.device)
+    alpha = as_tensor(alpha, "Alpha").to(stats.device, stats.gram.dtype)
     if alpha.numel() == 0 or not bool((torch.isfinite(alpha) & (alpha > 0)).all()):
         raise InputError("Alphas must be positive numbers, one at least, but others came; see DEFAULT_ALPHAS.")
     return alpha

@@ -138,8 +138,8 @@ def projected_pearson_rdm(projected: ArrayLike, row_means: ArrayLike, ones_proje
 def _check_options(method: str, weights: ArrayLike | None, noise: NoiseModel | None) -> None:
     if weights is not None and method not in WEIGHTED:
         raise InputError(f"The RDM method {method!r} takes no column weights; those that do are {', '.join(WEIGHTED)}.")
-    if (noise is not None) != (method in WHITENED):
-        came = "none came" if noise is None else f"one came with {method!r}"
+    if (noise is not None) != (method in WHITENED) or not isinstance(noise, NoiseModel | None):
+        came = "none came" if noise is None else f"{type(noise).__name__} came with {method!r}"
         raise InputError(
             f"A noise model belongs to the RDM methods {' and '.join(WHITENED)}, and to no other, but {came}; "
             "make one by noise_from_residuals or noise_from_precision, or leave it out."

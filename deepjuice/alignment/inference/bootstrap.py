@@ -60,6 +60,8 @@ class EncodingResampler:
         if not len(cells) or not all(len(cell) for cell in cells):
             raise InputError("Every cell needs a voxel or more, but one has none; leave empty cells out.")
         self.plan, self.cells = plan, [torch.as_tensor(cell, device=Y.device) for cell in cells]
+        if not all(0 <= edge < Y.shape[1] for cell in self.cells for edge in (cell.min(), cell.max())):
+            raise InputError(f"Cells must hold column numbers from 0 to {Y.shape[1] - 1} of the responses.")
         self._responses = _Columns(Y)
         self._share = _shares(plan.counts.to(Y.device))
         self._membership = torch.zeros(Y.shape[1], len(cells), dtype=self._share.dtype, device=Y.device)

@@ -235,6 +235,8 @@ def test_bad_input_is_named():
         project(dec, X[:, :4])
     with pytest.raises(InputError, match="positive number, but -1"):
         select_alphas(dec, Y, [1.0, -1.0])
+    with pytest.raises(InputError, match="Alpha must be numbers"):
+        ridge_weights(dec, Y, "one")
     with pytest.raises(InputError, match="list of positive numbers"):
         select_alphas(dec, Y, [])
     with pytest.raises(InputError, match="did you mean 'pearsonr'"):

@@ -203,6 +203,8 @@ def test_what_cannot_be_done_is_refused():
     for alphas in ((), (1.0, 0.0), (-1.0,), (float("nan"),), (float("inf"),)):
         with pytest.raises(InputError, match="Alphas must be positive"):
             kfold_ridge(stats, alphas)
+    with pytest.raises(InputError, match="Alpha must be numbers"):
+        held_out_scores(stats, "one", 0)
     for folds in ([0], [], [0, 0, 1], [0, 4]):
         with pytest.raises(InputError, match="2 or more of 0 to 3"):
             kfold_ridge(stats, folds=folds)

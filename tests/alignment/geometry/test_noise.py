@@ -200,7 +200,9 @@ def test_bad_input_is_named():
         noise_from_precision([[1.0, 2.0], [2.0, 1.0]])
     with pytest.raises(InputError, match="none came"):
         compute_rdm(residuals, "mahalanobis")
-    with pytest.raises(InputError, match="one came with 'euclidean'"):
+    with pytest.raises(InputError, match="ndarray came with 'mahalanobis'"):
+        compute_rdm(residuals, "mahalanobis", noise=np.eye(30))
+    with pytest.raises(InputError, match="NoiseModel came with 'euclidean'"):
         compute_rdm(residuals, "euclidean", noise=noise_from_residuals(residuals))
     for shape in ((1, 6, 20), (3, 1, 20), (6, 20)):
         with pytest.raises(InputError, match="Repeats must be"):

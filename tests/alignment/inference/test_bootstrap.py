@@ -318,6 +318,8 @@ def test_bad_input_is_told():
     for call, words in (
         (lambda: EncodingResampler(plan, Y[:9], CELLS), "plan is for 10 stimuli.* has 9"),
         (lambda: EncodingResampler(plan, Y, [torch.arange(0)]), "one has none"),
+        (lambda: EncodingResampler(plan, Y, [torch.tensor([0, -1])]), "column numbers from 0 to 6"),
+        (lambda: EncodingResampler(plan, Y, [torch.tensor([7])]), "column numbers from 0 to 6"),
         (lambda: EncodingResampler(plan, np.where(Y > 1, np.nan, Y), CELLS), "NaN"),
         (lambda: encoding.bootstrap(Y[:, :6]), r"\(10, 7\), but \(10, 6\)"),
         (lambda: encoding.permute(np.where(Y > 1, np.nan, Y)), "The predictions .* NaN"),
