@@ -354,3 +354,12 @@ def test_nan_in_prepared_responses_is_told_before_anything_runs(benchmark, store
     np.save(folder / "responses.npy", responses)
     assert main(["score", str(store.path), str(folder), str(tmp_path / "no.nc")]) == 2
     assert "n4" in capsys.readouterr().err and not (tmp_path / "no.nc").exists()
+
+
+def test_an_interrupted_scoring_says_so_and_leaves_nothing(benchmark, store, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deepjuice.benchmark.score_model", interrupted)
+    assert main(["score", str(store.path), str(benchmark.folder), str(tmp_path / "no.nc")]) == 130
+    assert capsys.readouterr().err.strip() == "deepjuice score: interrupted" and not list(tmp_path.iterdir())
