@@ -64,7 +64,8 @@ def rsatoolbox_rdms(X: np.ndarray) -> dict[Quantity, np.ndarray]:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
 
-    squared = calc_rdm(Dataset(X), method="euclidean").dissimilarities[0] * X.shape[1]
+    centred = X - X.mean(axis=0)  # distances stay; |x|^2 + |y|^2 - 2 x'y, as it computes them, lose fewer digits
+    squared = calc_rdm(Dataset(centred), method="euclidean").dissimilarities[0] * X.shape[1]
     return {
         RDM["pearson"]: calc_rdm(Dataset(X), method="correlation").dissimilarities[0],
         RDM["euclidean"]: np.sqrt(np.maximum(squared, 0)),

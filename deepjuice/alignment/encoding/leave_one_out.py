@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.encoding.ridge_decomposition import RidgeDecomposition, as_alphas, as_targets, centre
-from deepjuice.alignment.linalg import BLOCK_BYTES, blocks
+from deepjuice.alignment.linalg import BLOCK_BYTES, as_matrix, blocks
 from deepjuice.alignment.scores import columnwise_score
+from juicyfruits.errors import InputError
 
 SQUARED_ERROR = "neg_mean_squared_error"
 
@@ -94,7 +95,8 @@ def _loo_residuals(
     dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float, weights: Tensor | None, block_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield targets and their leave-one-out residuals (n, targets), block by block."""
-    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
+    alpha = as_alphas(dec, alpha, Y.shape[1])
+    weights = None if weights is None else _as_weights(dec, weights, Y.shape[1])
     squared = dec.basis.square()
     for targets in target_blocks(dec, Y, block_bytes):
         centred, _ = centre(dec, Y[:, targets])
@@ -103,6 +105,16 @@ def _loo_residuals(
         else:
             own = weights[:, targets]
         yield targets, _residual(dec, squared, centred, own, alpha[targets])
+
+
+def _as_weights(dec: RidgeDecomposition, weights: Tensor, n_targets: int) -> Tensor:
+    weights = as_matrix(weights, "The weights", dec.X.device).to(dec.mean.dtype)
+    expected = dec.basis.shape[1], n_targets
+    if weights.shape != expected:
+        raise InputError(
+            f"Weights must be {expected} for these targets, but {tuple(weights.shape)} came; take those of fit_ridge."
+        )
+    return weights
 
 
 def _residual(dec: RidgeDecomposition, squared: Tensor, centred: Tensor, weights: Tensor, alpha: Tensor) -> Tensor:

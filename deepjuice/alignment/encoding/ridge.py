@@ -113,7 +113,7 @@ def ridge_weights(dec: RidgeDecomposition, Y: Tensor, alpha: Tensor | float) -> 
     torch.Size([9, 2])
     """
     Y = as_targets(dec, Y)
-    alpha = as_alphas(dec, alpha).expand(Y.shape[1])
+    alpha = as_alphas(dec, alpha, Y.shape[1])
     weights, y_mean = dec.mean.new_empty(dec.basis.shape[1], Y.shape[1]), dec.mean.new_empty(Y.shape[1])
     for targets in target_blocks(dec, Y, BLOCK_BYTES):
         centred, y_mean[targets] = centre(dec, Y[:, targets])

@@ -1,6 +1,7 @@
 """One decomposition of the features of a layer, from which ridge regressions on any number of targets start.
 
-It is the eigendecomposition of Xs Xs' (dual, n <= p) or of Xs' Xs (primal, n > p), which knows nothing of the targets.
+It is the eigendecomposition of Xs Xs' (dual) or of Xs' Xs (primal, where the features are fewer), which knows
+nothing of the targets.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def ridge_decompose(X: Tensor, *, scale: bool = True, fit_intercept: bool = True
     if not (scale or fit_intercept):
         mean = torch.zeros_like(mean)
     partial = RidgeDecomposition(X, mean, inverse_scale, std, std, None, fit_intercept)
-    gram = _gram(partial, dual=n <= p)
+    dual = n - fit_intercept <= p  # n - 1 dimensions are left of centred stimuli
+    gram = _gram(partial, dual)
     if not (torch.isfinite(gram).all() and torch.isfinite(std).all()):
         raise InputError("X must have squares that fit into float64, but its values are too large; divide X first.")
-    if n <= p:
+    if dual:
         eigenvalues, basis = _eigh_centred(gram) if fit_intercept else eigh(gram)
         rotation = None
     else:
@@ -159,9 +161,13 @@ def as_targets(dec: RidgeDecomposition, Y: Tensor) -> Tensor:
     return Y
 
 
-def as_alphas(dec: RidgeDecomposition, alpha: Tensor | float) -> Tensor:
-    """Check one penalty or several against being positive and finite: float64 on the decomposition's device."""
+def as_alphas(dec: RidgeDecomposition, alpha: Tensor | float, n_targets: int | None = None) -> Tensor:
+    """Check one penalty or several: positive, finite, float64 on the decomposition's device; one a target (t,)."""
     alpha = as_tensor(alpha, "Alpha").to(dec.X.device, working_dtype(dec.X.device))
     if not bool((torch.isfinite(alpha) & (alpha > 0)).all()):
         raise InputError(f"Every alpha must be a positive number, but {alpha.min().item():g} came; drop it.")
-    return alpha
+    if n_targets is None:
+        return alpha
+    if alpha.ndim > 1 or alpha.numel() not in (1, n_targets):
+        raise InputError(f"Alpha must be one number, or one for each of {n_targets} targets, not {tuple(alpha.shape)}.")
+    return alpha.expand(n_targets)

@@ -86,22 +86,24 @@ class TorchRidgeGCV:
         """
         X = as_matrix(X, "X", self.device, min_rows=3)
         Y = as_tensor(Y, "Y")
-        self._one_target = Y.ndim == 1
+        one_target = Y.ndim == 1
         Y = as_matrix(Y, "Y", self.device)
         if len(Y) != len(X):
             raise InputError(f"X and Y must have one row a stimulus, but they have {len(X)} and {len(Y)}; align them.")
-        for name in _WHEN_ASKED:
-            vars(self).pop(name, None)
-        self._Y = Y
-        dec = self.decomposition_ = ridge_decompose(X, scale=self.scale_X, fit_intercept=self.fit_intercept)
+        dec = ridge_decompose(X, scale=self.scale_X, fit_intercept=self.fit_intercept)
         how = {"per_target": self.alpha_per_target}
+        scores = None
         if self.store_cv_values:
-            self._alpha, _, scores = select_alphas(dec, Y, self.alphas, self.scoring, keep_scores=True, **how)
-            self.cv_values_ = self._squeeze(scores)
+            alpha, _, scores = select_alphas(dec, Y, self.alphas, self.scoring, keep_scores=True, **how)
+            weights, mean = ridge_weights(dec, Y, alpha)
         else:
-            self._alpha, *weights = fit_ridge(dec, Y, self.alphas, self.scoring, **how)
-            self._weights = tuple(weights)
-        self.alpha_ = self._squeeze(self._alpha)
+            alpha, weights, mean = fit_ridge(dec, Y, self.alphas, self.scoring, **how)
+        for name in (*_WHEN_ASKED, "cv_values_"):  # only now: a fit that fails leaves the one before
+            vars(self).pop(name, None)
+        self.decomposition_, self._Y, self._one_target = dec, Y, one_target
+        self._alpha, self._weights, self.alpha_ = alpha, (weights, mean), self._squeeze(alpha)
+        if scores is not None:
+            self.cv_values_ = self._squeeze(scores)
         return self
 
     def predict(self, X: ArrayLike) -> Tensor:

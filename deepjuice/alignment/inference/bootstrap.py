@@ -21,7 +21,15 @@ from deepjuice.alignment.inference.rdm_resampling import (
 )
 from deepjuice.alignment.inference.rdm_shuffles import ShuffledScores
 from deepjuice.alignment.inference.resampling import ResamplingPlan
-from deepjuice.alignment.linalg import ArrayLike, as_matrix, blocks, column_moments, is_constant, working_dtype
+from deepjuice.alignment.linalg import (
+    ArrayLike,
+    as_matrix,
+    as_tensor,
+    blocks,
+    column_moments,
+    is_constant,
+    working_dtype,
+)
 from juicyfruits.errors import InputError, near_names
 
 KEEP_BYTES = 2 * 1024**3
@@ -40,7 +48,7 @@ class EncodingResampler:
     Args:
         plan: resamples and shuffles of the n stimuli.
         Y: responses (n, voxels).
-        cells: column numbers of each cell's voxels.
+        cells: column numbers of each cell's voxels, or a mask.
         keep_bytes: moments of the responses under every resample, (2, B, voxels) float64, are kept up to this size.
 
     Raises:
@@ -57,11 +65,9 @@ class EncodingResampler:
     def __init__(self, plan: ResamplingPlan, Y: ArrayLike, cells: Sequence[Tensor], keep_bytes: int = KEEP_BYTES):
         Y = as_matrix(Y, "The responses")
         _check_stimuli(len(Y), plan)
-        if not len(cells) or not all(len(cell) for cell in cells):
+        self.plan, self.cells = plan, [_columns(cell, Y) for cell in cells]
+        if not self.cells or not all(len(cell) for cell in self.cells):
             raise InputError("Every cell needs a voxel or more, but one has none; leave empty cells out.")
-        self.plan, self.cells = plan, [torch.as_tensor(cell, device=Y.device) for cell in cells]
-        if not all(0 <= edge < Y.shape[1] for cell in self.cells for edge in (cell.min(), cell.max())):
-            raise InputError(f"Cells must hold column numbers from 0 to {Y.shape[1] - 1} of the responses.")
         self._responses = _Columns(Y)
         self._share = _shares(plan.counts.to(Y.device))
         self._membership = torch.zeros(Y.shape[1], len(cells), dtype=self._share.dtype, device=Y.device)
@@ -233,6 +239,20 @@ class _Columns:
             return variance.rsqrt_()
         constant = is_constant(variance.clamp(min=0.0).sqrt_(), mean + offset, self.values.dtype)
         return variance.rsqrt().masked_fill_(constant | (variance <= rounding * square), 0.0)
+
+
+def _columns(cell: ArrayLike, Y: Tensor) -> Tensor:
+    """The column numbers (voxels,) of a cell, each once, given as numbers or as a mask."""
+    cell = as_tensor(cell, "A cell").to(Y.device)
+    if cell.dtype == torch.bool and cell.shape == Y.shape[1:]:
+        return cell.nonzero()[:, 0]
+    whole = not (cell.is_floating_point() or cell.is_complex() or cell.dtype == torch.bool)
+    if cell.numel() and not (whole and cell.ndim == 1 and cell.min() >= 0 and cell.max() < Y.shape[1]):
+        raise InputError(
+            f"A cell must hold column numbers from 0 to {Y.shape[1] - 1} of the responses, or be a mask of all "
+            f"{Y.shape[1]}, but {cell.dtype} of shape {tuple(cell.shape)} came, or numbers beyond these."
+        )
+    return cell.long().unique()
 
 
 def _shares(counts: Tensor) -> Tensor:

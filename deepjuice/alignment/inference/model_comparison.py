@@ -106,6 +106,7 @@ def compare_models(
             f"A comparison needs the scores and the resamples of 2 models or more, but {len(observed)} and "
             f"{len(resamples)} came; stack models along the first axis."
         )
+    jackknife = None if jackknife is None else as_tensor(jackknife, "The jackknife")
     if jackknife is not None and len(jackknife) != len(observed):
         raise InputError(f"The jackknife must be of all {len(observed)} models, but of {len(jackknife)} came; stack.")
     pairs = list(combinations(range(len(observed)), 2))

@@ -15,22 +15,24 @@ from deepjuice.alignment.linalg import average_ranks, blocks
 class ShuffledScores:
     """Any comparison with the brain's RDMs shuffled: moments and ranks stay, only products of pairs change.
 
-    Products of vectors of length 1 in float32, to about 1e-7.
+    With few distinct dissimilarities, say of categories, many shuffles change nothing, and `p_values` must see that:
+    what is kept is of float32 and summed pairwise, to 6e-7 of a score; all else is float64.
     """
 
     def __init__(self, shuffles: Tensor, brain: RDMStack, comparison: str, keep_bytes: int):
         self._comparison, self._brain, self._shuffles = comparison, brain, shuffles
         self._units = _units(brain, comparison)
         self._inverse = shuffles.argsort(dim=1)
-        self._keep = self._units.element_size() * len(shuffles) * self._units.numel() <= keep_bytes
+        self._keep = torch.float32.itemsize * len(shuffles) * self._units.numel() <= keep_bytes
 
     def scores(self, model: RDMStack) -> Tensor:
         """Return (shuffles, cells)."""
         units = _units(model, self._comparison)
         null = units.new_empty(len(self._shuffles), len(self._units))
         if len(units) > 1 and self._keep:
-            for number, kept in enumerate(self._kept):
-                null[:, number] = kept @ units[number]
+            for number, (kept, pairs) in enumerate(zip(self._kept, units.float(), strict=True)):
+                for some in blocks(len(kept), 4 * kept.element_size() * len(pairs), CACHED_BYTES):
+                    null[some, number] = (kept[some] * pairs).sum(dim=1).to(null)  # pairwise, unlike a product
         else:  # the model's RDM is shuffled the other way round, once for all cells it is compared with
             for number, pairs in enumerate(units):
                 cells = slice(None) if len(units) == 1 else slice(number, number + 1)
@@ -42,8 +44,9 @@ class ShuffledScores:
     @cached_property
     def _kept(self) -> Tensor:
         """The brain's RDMs shuffled, (k, shuffles, pairs)."""
-        kept = self._units.new_empty(len(self._units), len(self._shuffles), self._units.shape[1])
-        for pairs, shuffled in zip(self._units, kept, strict=True):
+        units = self._units.float()
+        kept = units.new_empty(len(units), len(self._shuffles), units.shape[1])
+        for pairs, shuffled in zip(units, kept, strict=True):
             for some, values in self._shuffled(pairs, self._shuffles):
                 shuffled[some] = values
         return kept
@@ -66,14 +69,14 @@ class ShuffledScores:
 
 
 def _units(rdms: RDMStack, comparison: str) -> Tensor:
-    """Pairs of RDMs as vectors (k, pairs) of length 1, centred but for the cosine: products are comparisons. float32.
+    """Pairs of RDMs as vectors (k, pairs) of length 1, centred but for the cosine: products are comparisons.
 
     It is taken of RDMs without a comparison as well, which are NaN or whatever rounding makes of them.
     """
     pairs = average_ranks(rdms.pairs) if comparison == "spearman" else rdms.pairs
     if comparison != "cosine":
         pairs = pairs - pairs.mean(dim=1, keepdim=True)
-    return (pairs / torch.linalg.vector_norm(pairs, dim=1, keepdim=True)).float()
+    return pairs / torch.linalg.vector_norm(pairs, dim=1, keepdim=True)
 
 
 def _square(pairs: Tensor, n: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from deepjuice.alignment.linalg import blocks, working_dtype
+from deepjuice.alignment.linalg import as_tensor, blocks, working_dtype
 from juicyfruits.errors import InputError, near_names
 
 MIN_SUBJECTS = 6
@@ -135,6 +135,7 @@ def confidence_interval(resamples: Tensor, level: float = 0.95, df: float | Tens
     >>> round(low.item(), 6), round(high.item(), 6)
     (25.0, 975.0)
     """
+    resamples = as_tensor(resamples, "The resamples")
     _check_resamples(resamples)
     if not 0 < level < 1:
         raise InputError(f"The level of an interval must lie between 0 and 1, but {level} came; 0.95 is usual.")
@@ -164,6 +165,12 @@ def p_values(observed: Tensor, null: Tensor) -> Tensor:
     >>> p_values(torch.tensor([0.5, 0.0]), torch.tensor([[0.1, 0.2], [0.3, -0.1], [0.5, 0.4]]))
     tensor([0.5000, 0.7500], dtype=torch.float64)
     """
+    null, observed = as_tensor(null, "The null scores"), as_tensor(observed, "The scores")
+    if null.ndim != 2 or not len(null) or observed.shape[-1:] != null.shape[1:]:
+        raise InputError(
+            f"Null scores must be (shuffles, k) of scores (..., k), but {tuple(null.shape)} and "
+            f"{tuple(observed.shape)} came; one is the other's permute()."
+        )
     null = null.to(working_dtype(null.device))
     scores = observed.to(null)
     ordered = null.sort(dim=0).values.T.contiguous()

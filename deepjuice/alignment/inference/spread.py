@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepjuice.alignment.inference.resampling import MIN_SUBJECTS, ResamplingPlan
-from deepjuice.alignment.linalg import working_dtype
+from deepjuice.alignment.linalg import ArrayLike, as_tensor, working_dtype
 from juicyfruits.errors import InputError
 
 
@@ -32,7 +32,7 @@ def deflate(resamples: Tensor, jackknife: Tensor) -> Tensor:
     >>> bool((deflate(resamples, jackknife).var(dim=0) <= 99**2 / 100 * jackknife.var(dim=0)).all())
     True
     """
-    resamples, jackknife = (values.to(working_dtype(values.device)) for values in (resamples, jackknife))
+    resamples, jackknife = _wide(resamples, "The resamples"), _wide(jackknife, "The jackknife")
     if resamples.shape[1:] != jackknife.shape[1:]:
         raise InputError(
             f"Resamples and jackknife must be of the same scores, but {tuple(resamples.shape[1:])} and "
@@ -81,14 +81,20 @@ def over_subjects(
     >>> means.observed, means.with_subjects.tolist()
     (tensor([0.3000, 0.5000], dtype=torch.float64), [False, False])
     """
-    dtype = working_dtype(resamples.device)
-    resamples, observed = resamples.to(dtype), observed.to(dtype)
+    resamples, observed = _wide(resamples, "The resamples"), _wide(observed, "The scores")
+    regions, subjects = (as_tensor(places, "Places").to(resamples.device).long() for places in (regions, subjects))
+    n_drawn = plan.subject_counts.shape[1]
+    if not observed.shape == regions.shape == subjects.shape == resamples.shape[1:]:
+        shapes = ", ".join(str(tuple(values.shape)) for values in (resamples, observed, regions, subjects))
+        raise InputError(f"Resamples (B, cells), scores, regions and subjects (cells,) must agree, but {shapes} came.")
+    if min(regions.min(), subjects.min()) < 0 or subjects.max() >= n_drawn:
+        raise InputError(f"Regions count from 0, and subjects from 0 to {n_drawn - 1}, as many as the plan has.")
     region_of = torch.nn.functional.one_hot(regions).to(resamples)
     drawn = plan.subject_counts.to(resamples)[:, subjects]
     equal = torch.ones_like(drawn[:1])
     by_stimuli = _weighted_means(resamples, equal, region_of)
     means = _weighted_means(observed[None], equal, region_of)[0]
-    n_subjects = region_of.T @ (~observed.isnan()).to(dtype)
+    n_subjects = region_of.T @ (~observed.isnan()).to(observed)
     with_subjects = (n_subjects >= MIN_SUBJECTS) & ("subjects" in plan.over)
     df = torch.full_like(means, plan.n_stimuli - 1.0 if "stimuli" in plan.over else math.inf)
     if not with_subjects.any():
@@ -105,6 +111,11 @@ def over_subjects(
         torch.where(with_subjects, of_subjects, df),
         with_subjects,
     )
+
+
+def _wide(values: ArrayLike, name: str) -> Tensor:
+    values = as_tensor(values, name)
+    return values.to(working_dtype(values.device))
 
 
 def _weighted_means(values: Tensor, weights: Tensor, region_of: Tensor) -> Tensor:

@@ -131,6 +131,15 @@ def test_only_constant_columns_predict_the_mean_of_the_others():
     torch.testing.assert_close(loo_predictions(ridge_decompose(torch.ones(8, 9)), Y, 1.0), expected)
 
 
+def test_features_one_fewer_than_stimuli_lose_no_digits():
+    """Centred stimuli have n - 1 dimensions: the dual form is the one without a difference of nearly equal numbers."""
+    X, Y = simulated(41, 40)
+    dec = ridge_decompose(torch.tensor(X))
+    assert dec.is_dual and not ridge_decompose(torch.tensor(X), fit_intercept=False).is_dual
+    ours = loo_predictions(dec, torch.tensor(Y), 1e-8).numpy()
+    np.testing.assert_allclose(ours, oracles.leave_one_out(oracles.scaled(X), Y, 1e-8), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("p", [15, 200], ids=["tall", "wide"])
 def test_rank_deficient_features_and_duplicated_stimuli(p):
     rng = np.random.default_rng(3)
@@ -237,6 +246,17 @@ def test_bad_input_is_named():
         select_alphas(dec, Y, [1.0, -1.0])
     with pytest.raises(InputError, match="Alpha must be numbers"):
         ridge_weights(dec, Y, "one")
+    for alpha in (torch.ones(3), torch.ones(7, 1)):
+        with pytest.raises(InputError, match="one for each of 7 targets"):
+            loo_predictions(dec, Y, alpha)
+        with pytest.raises(InputError, match="one for each of 7 targets"):
+            ridge_weights(dec, Y, alpha)
+    weights, _ = ridge_weights(dec, Y, 1.0)
+    for wrong in (weights[:, :1], torch.cat([weights, weights], dim=1), weights[1:]):
+        with pytest.raises(InputError, match=r"Weights must be \(5, 7\)"):
+            loo_predictions(dec, Y, 1.0, weights=wrong)
+    with pytest.raises(InputError, match=r"^The weights has 1 of 35 values that are NaN"):
+        loo_scores(dec, Y, 1.0, weights=with_nan(weights, (0, 0)))
     with pytest.raises(InputError, match="list of positive numbers"):
         select_alphas(dec, Y, [])
     with pytest.raises(InputError, match="did you mean 'pearsonr'"):

@@ -85,6 +85,19 @@ def test_refitting_forgets_the_first_fit():
     assert model.coef_.shape == (5,) and model.score_.shape == () and model.cv_y_pred_.shape == (20,)
 
 
+def test_a_fit_that_fails_leaves_the_one_before_and_another_drops_its_values():
+    X, Y = simulated(24, 5, n_targets=3)
+    model = TorchRidgeGCV(ALPHAS, store_cv_values=True).fit(X, Y)
+    expected = model.predict(X)
+    model.alphas = [-1.0]
+    for x, y, words in ((X[:20], Y[:20, :2], "positive number"), (X, Y[:20, 0], "24 and 20")):
+        with pytest.raises(InputError, match=words):
+            model.fit(x, y)
+        assert torch.equal(model.predict(X), expected) and model.cv_values_.shape == (len(ALPHAS), 3)
+    model.alphas, model.store_cv_values = ALPHAS, False
+    assert not hasattr(model.fit(X, 2 * Y), "cv_values_")
+
+
 def test_noise_scores_below_zero_by_correlation():
     """The numbers of the docstring: the mean of the others leans away from the stimulus that is left out."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from deepjuice.alignment.inference import bootstrap, rdm_resampling, rdm_shuffles
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
-from deepjuice.alignment.inference.resampling import ResamplingPlan
+from deepjuice.alignment.inference.resampling import ResamplingPlan, p_values
 from juicyfruits.errors import InputError
 from tests import oracles
 
@@ -311,6 +311,31 @@ def test_a_plan_may_hold_no_resamples_or_no_shuffles(comparison):
     assert geometry.bootstrap(model).shape == geometry.permute(model).shape == (0, 3)
 
 
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@pytest.mark.parametrize("n", [50, 72, 300])
+def test_shuffles_that_change_nothing_tie_with_the_observed_score(comparison, n):
+    """One stimulus against the rest: a shuffle changes nothing if, and only if, it leaves that one in its place."""
+    odd = torch.arange(n) == 0
+    rdm = (odd[:, None] != odd).double()
+    plan = ResamplingPlan.draw(n, n_bootstraps=1, n_permutations=1000)
+    n_same = int((plan.permutations[:, 0] == 0).sum())
+    assert n_same > 1
+    both = torch.stack([rdm, rdm])
+    for brains, models, keep_bytes in ((rdm, rdm, 0), (both, rdm, 0), (both, both, 0), (both, both, 2**30)):
+        null = GeometryResampler(plan, brains, comparison, keep_bytes).permute(models)
+        assert (p_values(torch.ones(null.shape[1]), null) == (1 + n_same) / 1001).all()
+
+
+def test_a_cell_is_a_set_of_columns_by_number_or_by_mask():
+    Y, P = responses_and_predictions(10)
+    cells = [[0, 1, 2], [2, 0, 1, 1, 0], np.arange(7) < 3]
+    for scores in (
+        EncodingResampler(plan_for(10), Y, cells).bootstrap(P),
+        EncodingResampler(plan_for(10), Y, cells).permute(P),
+    ):
+        assert torch.equal(scores[:, 0], scores[:, 1]) and torch.equal(scores[:, 0], scores[:, 2])
+
+
 def test_bad_input_is_told():
     plan = plan_for(10)
     Y, rdms = np.random.default_rng(0).normal(size=(10, 7)), symmetric(3, 10)
@@ -318,8 +343,11 @@ def test_bad_input_is_told():
     for call, words in (
         (lambda: EncodingResampler(plan, Y[:9], CELLS), "plan is for 10 stimuli.* has 9"),
         (lambda: EncodingResampler(plan, Y, [torch.arange(0)]), "one has none"),
-        (lambda: EncodingResampler(plan, Y, [torch.tensor([0, -1])]), "column numbers from 0 to 6"),
-        (lambda: EncodingResampler(plan, Y, [torch.tensor([7])]), "column numbers from 0 to 6"),
+        *(
+            (lambda cell=cell: EncodingResampler(plan, Y, [cell]), "column numbers from 0 to 6")
+            for cell in ([0, -1], [7], [0.0, 1.0], [[0, 1]], [True, False])
+        ),
+        (lambda: EncodingResampler(plan, Y, [[False] * 7]), "one has none"),
         (lambda: EncodingResampler(plan, np.where(Y > 1, np.nan, Y), CELLS), "NaN"),
         (lambda: encoding.bootstrap(Y[:, :6]), r"\(10, 7\), but \(10, 6\)"),
         (lambda: encoding.permute(np.where(Y > 1, np.nan, Y)), "The predictions .* NaN"),

@@ -174,6 +174,8 @@ def test_bad_input_is_told():
         (lambda: confidence_interval(torch.zeros(1, 3)), "2 or more"),
         (lambda: confidence_interval(torch.tensor(0.0)), "2 or more"),
         (lambda: confidence_interval(torch.zeros(5), 95), "between 0 and 1, but 95"),
+        (lambda: p_values(torch.zeros(2), torch.zeros(5, 3)), r"\(5, 3\) and \(2,\) came"),
+        (lambda: p_values("high", torch.zeros(5, 3)), "The scores must be numbers"),
         (lambda: MaxNull().p_values(torch.zeros(1, 1)), "of no layer yet"),
     ):
         with pytest.raises(InputError, match=words):

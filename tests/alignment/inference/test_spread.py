@@ -36,6 +36,22 @@ def test_deflating_passes_by_resamples_that_are_undefined_or_all_the_same():
         deflate(resamples, jackknife[:, :1])
 
 
+def test_arrays_are_as_good_as_tensors_and_places_are_checked():
+    plan = ResamplingPlan.draw(30, n_subjects=6, n_bootstraps=50)
+    resamples, observed = torch.rand(50, 6), torch.rand(6)
+    ours = over_subjects(resamples, observed, torch.zeros(6, dtype=torch.long), torch.arange(6), plan)
+    same = over_subjects(resamples.numpy(), observed.numpy(), [0] * 6, list(range(6)), plan)
+    assert torch.equal(ours.resamples, same.resamples) and torch.equal(ours.observed, same.observed)
+    assert torch.equal(deflate(resamples.numpy(), resamples[:9].numpy()), deflate(resamples, resamples[:9]))
+    for regions, subjects, words in (
+        ([0] * 5, range(6), "must agree"),
+        ([0] * 6, range(1, 7), "from 0 to 5"),
+        ([-1] * 6, range(6), "from 0 to 5"),
+    ):
+        with pytest.raises(InputError, match=words):
+            over_subjects(resamples, observed, regions, list(subjects), plan)
+
+
 def cells(n_subjects, shared=0.05, single=0.02, n_bootstraps=300):
     """Region 0 of all subjects, region 1 of the first two, region 2 of all but the first; in no order."""
     places = [(0, s) for s in range(n_subjects)] + [(1, 0), (1, 1)] + [(2, s) for s in range(1, n_subjects)]
