@@ -7,6 +7,6 @@ parameters, so that a change of method reruns what it touches and a change of a 
 __version__ = "0.1.0"
 
 EXTRACT = 2  # deepjuice.extraction.stage: values in the feature store
-SCORE = 2  # deepjuice.benchmark and deepjuice.scoring: values in the score files
+SCORE = 3  # deepjuice.benchmark and deepjuice.scoring: values in the score files
 AGGREGATE = 2  # deepjuice.results: the merged tables
 REPORT = 2  # deepjuice.report: the page
