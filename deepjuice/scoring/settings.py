@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 from deepjuice.alignment import DEFAULT_ALPHAS, RESAMPLED_COMPARISONS
 from juicyfruits.errors import InputError, near_names
@@ -34,20 +35,23 @@ class ScoreSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("metrics", "alphas", "rois"):
-            if isinstance(getattr(self, name), str):
-                raise InputError(
-                    f"{name} {getattr(self, name)!r}: expected several in a tuple; write ({getattr(self, name)!r},)."
-                )
-            object.__setattr__(self, name, None if getattr(self, name) is None else tuple(getattr(self, name)))
+        for name in ("metrics", "alphas") if self.rois is None else ("metrics", "alphas", "rois"):
+            given = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InputError(f"{name} {given!r}: expected several in a tuple; write ({given!r},).")
+            if not tuple(given):
+                raise InputError(f"{name} (): expected one at least; leave {name} out for the default.")
+            object.__setattr__(self, name, tuple(given))
         for metric in self.metrics:
             if metric not in METRICS:
                 raise InputError(f"metric {metric!r} is unknown; {near_names(metric, METRICS)}")
         if self.rdm_comparison not in RESAMPLED_COMPARISONS:
             hint = near_names(self.rdm_comparison, RESAMPLED_COMPARISONS)
             raise InputError(f"RDM comparison {self.rdm_comparison!r} is unknown; {hint}")
-        if not self.alphas or not all(0 < alpha < float("inf") for alpha in self.alphas):
+        if not all(isinstance(alpha, Real) and 0 < alpha < float("inf") for alpha in self.alphas):
             raise InputError(f"alphas {self.alphas}: expected positive numbers; leave them out for the default grid.")
+        if not all(isinstance(roi, str) for roi in self.rois or ()):
+            raise InputError(f"rois {self.rois}: expected names of regions, as the benchmark prints them.")
         for name in ("metrics", "alphas", "rois"):
             values = getattr(self, name) or ()
             if len(set(values)) < len(values):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -77,6 +78,8 @@ class ResamplingPlan:
         >>> plan.counts.shape, plan.counts.sum(dim=1).unique().item(), plan.over
         (torch.Size([100, 50]), 49, 'stimuli')
         """
+        _check_whole(n_stimuli=n_stimuli, n_subjects=n_subjects, seed=seed, stream=stream)
+        _check_whole(n_bootstraps=n_bootstraps, n_permutations=n_permutations)
         over = over or ("stimuli and subjects" if n_subjects >= MIN_SUBJECTS else "stimuli")
         _check_draw(n_stimuli, n_subjects, over)
         of_counts, of_permutations = (np.random.default_rng([seed, purpose, stream]) for purpose in (0, 1))
@@ -94,6 +97,12 @@ class ResamplingPlan:
     def n_stimuli(self) -> int:
         """Number of stimuli."""
         return self.counts.shape[1]
+
+
+def _check_whole(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or number < 0:
+            raise InputError(f"{name} must be a whole number from 0 up, but {number!r} came.")
 
 
 def _check_draw(n_stimuli: int, n_subjects: int, over: str) -> None:

@@ -167,6 +167,9 @@ def test_the_best_layer_is_chosen_on_train_in_every_resample(n_rows):
 def test_bad_input_is_told():
     draw = ResamplingPlan.draw
     for call, words in (
+        (lambda: draw(20.5), "n_stimuli must be a whole number"),
+        (lambda: draw(10, n_bootstraps=-1), "n_bootstraps must be a whole number from 0 up, but -1"),
+        (lambda: draw(10, seed=None), "seed must be a whole number"),
         (lambda: draw(3), "needs 4 stimuli or more, but 3 came"),
         (lambda: draw(10, 5, over="subjects"), "from 6 up, but 5 came"),
         (lambda: draw(10, 5, over="stimuli and subjects"), "from 6 up, but 5 came"),
