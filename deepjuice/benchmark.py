@@ -21,7 +21,7 @@ from deepjuice.alignment import (
     projected_pearson_rdm,
     ridge_decompose,
 )
-from deepjuice.alignment.inference.rdm_resampling import RDMStack
+from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
 from deepjuice.results import SPLITS, get_results_max

@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from deepjuice.alignment import compare_pairs, compute_rdm
-from deepjuice.alignment.inference.rdm_resampling import RDMStack
+from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.results import MEAN, SPLITS
 from deepjuice.scoring.settings import ScoreSettings
 from juicyfruits import Benchmark

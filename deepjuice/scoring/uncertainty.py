@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
-from deepjuice.alignment.inference.rdm_resampling import RDMStack
+from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.alignment.inference.resampling import (
     MIN_SUBJECTS,
     MaxNull,

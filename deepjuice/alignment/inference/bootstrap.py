@@ -11,15 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.inference.rdm_resampling import (
-    CACHED_BYTES,
-    MomentScores,
-    RankScores,
-    RDMStack,
-    left_out_mean,
-    resampled_mean,
-)
+from deepjuice.alignment.inference.rdm_moments import CACHED_BYTES, MomentScores, left_out_mean, resampled_mean
+from deepjuice.alignment.inference.rdm_ranks import RankScores
 from deepjuice.alignment.inference.rdm_shuffles import ShuffledScores
+from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.alignment.inference.resampling import ResamplingPlan
 from deepjuice.alignment.linalg import (
     ArrayLike,

@@ -8,7 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.inference.rdm_resampling import CACHED_BYTES, RDMStack, take
+from deepjuice.alignment.inference.rdm_moments import CACHED_BYTES
+from deepjuice.alignment.inference.rdm_stack import RDMStack, take
 from deepjuice.alignment.linalg import average_ranks, blocks
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from deepjuice.alignment.inference import bootstrap, rdm_resampling, rdm_shuffles
+from deepjuice.alignment.inference import bootstrap, rdm_moments, rdm_ranks, rdm_shuffles
 from deepjuice.alignment.inference.bootstrap import EncodingResampler, GeometryResampler
 from deepjuice.alignment.inference.resampling import ResamplingPlan, p_values
 from juicyfruits.errors import InputError
@@ -124,7 +124,7 @@ def test_neither_blocks_nor_what_is_kept_change_scores(monkeypatch, block_bytes,
     whole = EncodingResampler(plan, Y, CELLS).bootstrap(P)
     rdms = symmetric(4, 20)
     geometry = [whole_geometry(plan, rdms, name) for name in COMPARISONS]
-    monkeypatch.setattr(rdm_resampling, "FEW", 0)
+    monkeypatch.setattr(rdm_moments, "FEW", 0)
     use_blocks_of(monkeypatch, block_bytes)
     resampler = EncodingResampler(plan, Y, CELLS, keep_bytes)
     np.testing.assert_allclose(resampler.bootstrap(P), whole, atol=1e-13)
@@ -137,7 +137,7 @@ def test_neither_blocks_nor_what_is_kept_change_scores(monkeypatch, block_bytes,
 def use_blocks_of(monkeypatch, block_bytes):
     from deepjuice.alignment import linalg
 
-    for module in (bootstrap, rdm_resampling, rdm_shuffles):
+    for module in (bootstrap, rdm_moments, rdm_ranks, rdm_shuffles):
         monkeypatch.setattr(module, "blocks", lambda n, each, *_: linalg.blocks(n, each, block_bytes))
 
 
@@ -172,10 +172,10 @@ def over_pairs(function, a, b, index):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("few", [0, 16])
 def test_geometry_equals_comparisons_of_repeated_stimuli(comparison, n, levels, each_its_own, exact, few, monkeypatch):
-    monkeypatch.setattr(rdm_resampling, "FEW", few)
+    monkeypatch.setattr(rdm_moments, "FEW", few)
     if exact:
-        monkeypatch.setattr(rdm_resampling, "SAFE_SHARE", np.inf)
-        monkeypatch.setattr(rdm_resampling, "EXACT_IN_FLOAT32", 0)
+        monkeypatch.setattr(rdm_moments, "SAFE_SHARE", np.inf)
+        monkeypatch.setattr(rdm_ranks, "EXACT_IN_FLOAT32", 0)
     rdms = symmetric(4, n, levels=levels)
     brain, models = rdms[1:], rdms[:3] if each_its_own else rdms[:1].repeat(3, axis=0)
     plan = plan_for(n)
@@ -203,7 +203,7 @@ def test_ranks_stand_in_float32_only_where_it_holds_them(monkeypatch):
     rdms, plan = symmetric(3, 40), plan_for(40)
 
     def scores(largest):
-        monkeypatch.setattr(rdm_resampling, "EXACT_IN_FLOAT32", largest)
+        monkeypatch.setattr(rdm_ranks, "EXACT_IN_FLOAT32", largest)
         return GeometryResampler(plan, rdms[1:], "spearman").bootstrap(rdms[0])
 
     assert torch.equal(scores(40**2 - 1), scores(0))
@@ -217,7 +217,7 @@ def test_ranks_stand_in_float32_only_where_it_holds_them(monkeypatch):
 def test_a_resample_without_the_pair_that_dominates_an_rdm_is_right(
     comparison, each_its_own, of_brain, few, monkeypatch
 ):
-    monkeypatch.setattr(rdm_resampling, "FEW", few)
+    monkeypatch.setattr(rdm_moments, "FEW", few)
     rdms = symmetric(4, 40)
     rdms[1 if of_brain else 0, [3, 7], [7, 3]] = 3e5  # the other cells keep their variance
     brain, models = rdms[1:], rdms[[0, 2, 3]] if each_its_own else rdms[:1].repeat(3, axis=0)

@@ -1,4 +1,4 @@
-"""Comparisons of RDMs over weighted pairs: by moments, and by ranks within the resample.
+"""Comparisons of RDMs over weighted pairs by moments: Pearson, cosine and concordance.
 
 Every class here prepares the brain's side; its `scores` of a model's `RDMStack`, of one RDM or one for every cell, are
 (resamples, cells). `bootstrap.GeometryResampler` says what they mean.
@@ -7,71 +7,26 @@ Every class here prepares the brain's side; its `scores` of a model's `RDMStack`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deepjuice.alignment.geometry.rdm import upper_triangle
-from deepjuice.alignment.linalg import ArrayLike, argsort, as_tensor, blocks, column_moments, is_constant, working_dtype
+from deepjuice.alignment.inference.rdm_stack import RDMStack
+from deepjuice.alignment.linalg import blocks, working_dtype
 
 PairValues = Callable[[slice], Tensor]
 PairMean = Callable[[PairValues], Tensor]
 CACHED_BYTES = 8 * 1024**2
 """Working memory of blocks that are read again at once, while the processor's cache still holds them."""
 
-RANKS_BYTES = 32 * 1024**2
-"""Working memory of resamples that are ranked together: more is slower by half, and less leaves threads idle."""
-
 FEW = 16
 """Up to so many RDMs are resampled one by one."""
-
-EXACT_IN_FLOAT32 = 2**24
-"""Whole numbers up to this are exact in float32."""
 
 SAFE_SHARE = 0.25
 """Of a mean square, the share that must be variance for means in float32 to give a correlation."""
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and mean square of scaled pairs (B, k), offset and scale (k,)
-
-
-class RDMStack:
-    """RDMs (k, n, n) in working precision, with the moments of their pairs.
-
-    Attributes:
-        n: number of stimuli.
-        pairs: (k, pairs), those above the diagonal.
-        mean, std: (k,), of the pairs.
-        undefined: (k,), which have a NaN or an infinite value.
-        flat: (k,), which do not vary.
-    """
-
-    def __init__(self, rdms: ArrayLike, device: torch.device | None = None):
-        rdms = as_tensor(rdms, "An RDM")
-        rdms = rdms if device is None else rdms.to(device)
-        rdms = rdms[None] if rdms.ndim == 2 else rdms
-        self.pairs = upper_triangle(rdms)
-        self.n = rdms.shape[1]
-        self.mean, self.std = column_moments(self.pairs.T)
-        self.undefined = (~self.pairs.isfinite()).any(dim=1)
-        self.flat = is_constant(self.std, self.mean, rdms.dtype if rdms.is_floating_point() else self.pairs.dtype)
-
-    def says_nothing(self, comparison: str) -> Tensor:
-        """Tell which (k,) have no comparison with any other: NaN, and but for the cosine those that do not vary."""
-        return self.undefined if comparison == "cosine" else self.undefined | self.flat
-
-    @cached_property
-    def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs (k, pairs) of mean 0 and variance 1, and the mean and deviation (k,) that undo it."""
-        std = self.std.masked_fill(self.flat, 1.0)
-        pairs = (self.pairs - self.mean[:, None]).div_(std[:, None]).masked_fill_(self.flat[:, None], 0.0)
-        return pairs, self.mean, std
-
-    @cached_property
-    def orders(self) -> list[_Order]:
-        """The pairs of every RDM, sorted."""
-        return [_Order(pairs, self.n) for pairs in self.pairs]
 
 
 def resampled_mean(counts: Tensor, dtype: torch.dtype) -> PairMean:
@@ -219,87 +174,3 @@ def _variance(moments: _Moments) -> Tensor:
     mean, square = moments[:2]
     variance = square - mean.square()
     return variance.masked_fill_(variance <= 512 * torch.finfo(mean.dtype).eps * square, torch.nan)
-
-
-class RankScores:
-    """Spearman: ranks within every resample from one sort of each RDM, since resampling changes weights, not order.
-
-    With pairs in order of dissimilarity, the cumulative weight before and up to a pair, or the pairs it ties with, says
-    which places its copies share. Weights and ranks are whole numbers, and stand in float32 as long as it holds them
-    exactly, for reading and writing them is nearly all the work; products round, to about 1e-7 of a score.
-    """
-
-    def __init__(self, counts: Tensor, brain: RDMStack):
-        exact = brain.n**2 <= EXACT_IN_FLOAT32  # more than twice the number of drawn pairs, of which ranks are halves
-        self._counts = counts.to(brain.pairs.device, torch.float32 if exact else brain.pairs.dtype)
-        self._dtype, self._orders = brain.pairs.dtype, brain.orders
-        self._silent = brain.says_nothing("spearman")
-
-    def scores(self, model: RDMStack) -> Tensor:
-        """Return (resamples, cells)."""
-        if len(model.pairs) == 1:
-            scores = self._against(model.orders[0], self._orders)
-        else:
-            each = zip(model.orders, self._orders, strict=True)
-            scores = torch.cat([self._against(one, [brain]) for one, brain in each], dim=1)
-        return scores.masked_fill_(self._silent | model.says_nothing("spearman"), torch.nan)
-
-    def _against(self, model: _Order, brains: list[_Order]) -> Tensor:
-        """Compare one RDM with some: everything stands in the model's order, and goes into each brain's."""
-        place = torch.empty_like(model.order)
-        place[model.order] = torch.arange(len(place), device=place.device)
-        places = [place[brain.order] for brain in brains]
-        scores = self._counts.new_empty(len(self._counts), len(brains), dtype=self._dtype)
-        for some in blocks(len(scores), 8 * self._counts.element_size() * len(place), RANKS_BYTES):
-            counts = self._counts[some]
-            both = counts.new_empty(*counts.shape[:1], len(place), 2)  # side by side: one look-up brings the two
-            weights, weighted = both.unbind(dim=2)
-            weights.copy_(model.weights(counts))
-            ranks = model.ranks(weights)
-            size = self._sum(ranks * torch.mul(weights, ranks, out=weighted))
-            for number, (brain, into) in enumerate(zip(brains, places, strict=True)):
-                w, own = torch.view_as_real(take(torch.view_as_complex(both), into)).unbind(dim=2)
-                other = brain.ranks(w)
-                product = self._sum(own.mul_(other))
-                same = model.tied is None and brain.tied is None  # then ranks in all orders have one size
-                other_size = size if same else self._sum(w.mul_(other).mul_(other))
-                scores[some, number] = product / (size * other_size).sqrt_()  # 0 / 0 where all drawn pairs tie
-        return scores.clamp_(-1.0, 1.0)
-
-    def _sum(self, products: Tensor) -> Tensor:
-        return products.sum(dim=1).to(self._dtype)  # torch adds pairwise: the rounding of float32 does not build up
-
-
-class _Order:
-    """The pairs of an RDM sorted, their stimuli, and the first and last places of the ties they stand in, if any."""
-
-    def __init__(self, pairs: Tensor, n: int):
-        self.order = argsort(pairs)
-        self.rows, self.columns = (
-            index[self.order] for index in torch.triu_indices(n, n, offset=1, device=pairs.device)
-        )
-        ordered = pairs[self.order]
-        self.tied = None
-        if (ordered[1:] == ordered[:-1]).any():
-            _, tie, size = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
-            last = size.cumsum(0) - 1
-            self.tied = (last - size + 1)[tie], last[tie]
-
-    def weights(self, counts: Tensor) -> Tensor:
-        """Return how often (b, pairs) each sorted pair is there, of counts (b, n)."""
-        return take(counts, self.rows).mul_(take(counts, self.columns))
-
-    def ranks(self, weights: Tensor) -> Tensor:
-        """Return the mid-ranks less their mean of sorted pairs that are there `weights` (b, pairs) times."""
-        upto = weights.cumsum(dim=1)
-        middle = upto[:, -1:] / 2
-        if self.tied is None:
-            return upto.sub_(weights, alpha=0.5).sub_(middle)
-        first, last = self.tied
-        before = take(upto - weights, first)
-        return take(upto, last).add_(before).div_(2).sub_(middle)
-
-
-def take(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows[:, columns], several times faster than indexing and `index_select` on a CPU."""
-    return rows.gather(1, columns.expand(len(rows), -1))
