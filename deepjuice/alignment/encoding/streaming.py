@@ -272,15 +272,16 @@ def gather_statistics(
     """
     folds = _numbered(folds)
     dims = [len(getattr(data, "shape", ())) for data in (X, Y)]
-    if dims[0] != 2 or dims[1] not in (1, 2) or not len(X):
+    if dims[0] != 2 or dims[1] not in (1, 2) or not X.shape[0]:
         shapes = [tuple(getattr(data, "shape", ())) or type(data).__name__ for data in (X, Y)]
         raise InputError(
             f"X must be an array (n, p), n from 1 up, and Y one (n,) or (n, t), but {shapes[0]} and {shapes[1]} came; "
             "make arrays."
         )
-    if not len(X) == len(Y) == len(folds):
+    rows = X.shape[0], Y.shape[0], len(folds)
+    if len(set(rows)) > 1:
         raise InputError(
-            f"X, Y and folds must have one row an image, but they have {len(X)}, {len(Y)} and {len(folds)}; align them."
+            f"X, Y and folds must have one row an image, but they have {rows[0]}, {rows[1]} and {rows[2]}; align them."
         )
     width, n_targets = X.shape[1], Y.shape[1] if len(Y.shape) == 2 else 1
     identity = digest(identity, folds, f"{tuple(X.shape)} {tuple(Y.shape)}")

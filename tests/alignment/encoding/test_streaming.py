@@ -195,6 +195,22 @@ class Flaky:
         return self.X[rows]
 
 
+class RowsOnDemand:
+    """All that is asked of data: a shape, and rows by slices. No length, no dtype."""
+
+    def __init__(self, values):
+        self.shape, self._values = values.shape, values
+
+    def __getitem__(self, rows):
+        return self._values[rows]
+
+
+def test_a_shape_and_rows_by_slices_are_enough():
+    X, Y = simulated(N, P, n_targets=T)
+    stats = gather_statistics(RowsOnDemand(X), RowsOnDemand(Y), FOLDS, block_bytes=1000)
+    assert_statistics(stats, whole(X, Y, FOLDS))
+
+
 def test_streaming_goes_on_where_it_stopped(tmp_path):
     X, Y = simulated(N, P, T)
     settings = {"save_to": tmp_path / "state", "save_seconds": 0, "block_bytes": 8 * (P + T) * 10, "identity": "map"}
