@@ -262,8 +262,8 @@ def gather_statistics(
         save_to: folder for the state, written every `save_seconds` and at the end. Where there is one of the same
             data, the work goes on after its last image.
         identity: tells these data from others, such as `f"{store.digest} {uid}"`; shapes and folds are added to it.
-        block_bytes: of the features and responses read at a time. Each block rewrites all sums: where there are hundreds
-            of thousands of targets, gigabytes are faster.
+        block_bytes: of the features and responses read at a time. Each block rewrites all sums: with hundreds of
+            thousands of targets, gigabytes are faster.
         progress: whether to show a bar.
         **places: `device`, `memory_limit` and `folder` of `RidgeStatistics`.
 
