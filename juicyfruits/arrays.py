@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import pandas as pd
 
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import reading
-from juicyfruits.ncsnr import BLOCK, estimate_ncsnr
+from juicyfruits.ncsnr import estimate_ncsnr
 
 Rdms = dict[str, dict[str, np.ndarray]]
+BLOCK = 2**22  # values a block: 32 MiB as float64
 
 
 def read_responses(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -> np.ndarray:
@@ -32,22 +35,59 @@ def read_responses(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -
     return responses
 
 
+def blocks(responses: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, a copy of them), a few million values at a time, however large a memory-mapped file is.
+
+    >>> [(rows.start, block.shape) for rows, block in blocks(np.zeros((3, 2**20, 2)))]
+    [(0, (2, 1048576, 2)), (2, (1, 1048576, 2))]
+    """
+    size = max(1, BLOCK // max(1, responses[:1].size))
+    for start in range(0, len(responses), size):
+        rows = slice(start, start + size)
+        yield rows, np.array(responses[rows])
+        _release(responses)
+
+
 def mean_responses(responses: np.ndarray) -> np.ndarray:
     """Average (neuroid, stimulus, repetition) over the repeats that are there, in float64: float32 (neuroid, stimulus).
 
     >>> mean_responses(np.array([[[60000, 60000, np.nan]]], dtype=np.float16))
     array([[60000.]], dtype=float32)
     """
-    blocks = (responses[i : i + BLOCK] for i in range(0, len(responses), BLOCK))
-    return np.concatenate([np.nanmean(block, axis=2, dtype=np.float64).astype(np.float32) for block in blocks])
+    means = np.empty(responses.shape[:2], np.float32)
+    for rows, block in blocks(responses):
+        means[rows] = np.nanmean(block, axis=2, dtype=np.float64)
+    return means
+
+
+def count_repeats(responses: np.ndarray) -> np.ndarray:
+    """Count the repeats that are there, in (neuroid, stimulus, repetition): int (neuroid, stimulus).
+
+    >>> count_repeats(np.array([[[1, np.nan], [2, 3]]]))
+    array([[1, 2]])
+    """
+    counts = np.empty(responses.shape[:2], int)
+    for rows, block in blocks(responses):
+        counts[rows] = (~np.isnan(block)).sum(axis=2)
+    return counts
+
+
+def constant_rows(responses: np.ndarray, stimuli: np.ndarray) -> np.ndarray:
+    """Mark the neuroids whose mean responses to the stimuli of a mask (stimulus,) are all alike: bool (neuroid,)."""
+    constant = np.empty(len(responses), bool)
+    for rows, block in blocks(responses):
+        means = mean_responses(block[:, stimuli])
+        constant[rows] = (means == means[:, :1]).all(axis=1)
+    return constant
 
 
 def with_ncsnr(metadata: pd.DataFrame, responses: np.ndarray) -> pd.DataFrame:
     """Add the column `ncsnr` where it is absent: estimated from the repeats, NaN where there are none."""
     if "ncsnr" in metadata.columns:
         return metadata
-    repeated = responses.shape[2] > 1
-    return metadata.assign(ncsnr=estimate_ncsnr(responses) if repeated else np.full(len(metadata), np.nan))
+    if responses.shape[2] == 1:
+        return metadata.assign(ncsnr=np.nan)
+    return metadata.assign(ncsnr=np.concatenate([estimate_ncsnr(block) for _, block in blocks(responses)]))
 
 
 def read_rdms(path: Path, n_stimuli: int) -> Rdms:
@@ -67,6 +107,15 @@ def read_rdms(path: Path, n_stimuli: int) -> Rdms:
 def _mapped(path: Path) -> np.ndarray:
     with reading(path, "a NumPy array"):
         return np.lib.format.open_memmap(path, mode="r")
+
+
+def _release(array: np.ndarray | mmap.mmap | None) -> None:
+    """Let go of the pages of a memory-mapped file that were read: they would count as this process's memory."""
+    read_only = isinstance(array, np.memmap) and array.mode == "r"
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if read_only and isinstance(array, mmap.mmap):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def _matrices(path: Path) -> dict[str, np.ndarray]:
@@ -107,11 +156,11 @@ def _check_finite(path: Path, responses: np.ndarray, neuroid_ids: pd.Index) -> N
     if responses.dtype.kind != "f":
         return
     bad = []
-    for start in range(0, len(responses), BLOCK):
+    for rows, block in blocks(responses):
         with np.errstate(over="ignore"):
-            block = np.asarray(responses[start : start + BLOCK]).astype(np.float32)
+            block = block.astype(np.float32, copy=False)
         wrong = np.isinf(block).any(axis=(1, 2)) | np.isnan(block).all(axis=2).any(axis=1)
-        bad += list(neuroid_ids[start : start + BLOCK][wrong])
+        bad += list(neuroid_ids[rows][wrong])
     if bad:
         raise InputError(
             f"{path}: {len(bad)} neuroids have an infinite value or a stimulus without any repeat: {first_names(bad)}; "

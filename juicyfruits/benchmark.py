@@ -15,7 +15,6 @@ from PIL import Image
 from juicyfruits import arrays, prepared
 from juicyfruits.errors import InputError, first_names, near_names
 from juicyfruits.files import digest
-from juicyfruits.ncsnr import BLOCK
 from juicyfruits.pictures import open_rgb
 
 
@@ -88,13 +87,13 @@ class Benchmark:
             arrays.mean_responses(self._need_responses()),
             index=self.metadata.index,
             columns=pd.Index(self.stimulus_data["stimulus_id"], name="stimulus_id"),
+            copy=False,
         )
 
     def check_varies(self) -> None:
         """Raise `InputError` for neuroids that answer all train or all test stimuli alike: they have no score."""
         for split, rows in (("train", self.train), ("test", self.test)):
-            means = self.response_data.loc[:, rows]
-            flat = means.index[means.eq(means.iloc[:, 0], axis=0).all(axis=1)]
+            flat = self.metadata.index[arrays.constant_rows(self._need_responses(), rows)]
             if len(flat):
                 raise InputError(
                     f"{self.folder}: {len(flat)} neuroids answer all {split} stimuli alike and have no score: "
@@ -103,9 +102,7 @@ class Benchmark:
 
     def repeats(self) -> np.ndarray:
         """Return n_i, how many repeats each mean rests on: int (neuroid, stimulus)."""
-        responses = self._need_responses()
-        counts = [(~np.isnan(responses[i : i + BLOCK])).sum(axis=2) for i in range(0, len(responses), BLOCK)]
-        return np.concatenate(counts)
+        return arrays.count_repeats(self._need_responses())
 
     @property
     def train(self) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def write_benchmark(
     images: Iterable[np.ndarray | str | Path],
     *,
     neuroids: pd.DataFrame | None = None,
-    responses: np.ndarray | None = None,
+    responses: np.ndarray | Path | None = None,
     rdms: dict[str, dict[str, np.ndarray]] | None = None,
     info: dict | None = None,
 ) -> Benchmark:
@@ -38,6 +39,7 @@ def write_benchmark(
             the folder they are named by their stimulus_id, which must therefore be a plain file name.
         neuroids: a row a neuroid: `neuroid_id`, `subject`, one boolean `roi_NAME` a region, anything else.
         responses: (neuroid, stimulus) or (neuroid, stimulus, repetition), saved as float32; NaN is a missing repeat.
+            Or the path of such a .npy file, which is moved into the folder, and back should anything be wrong.
         rdms: instead of neuroids and responses, rdms[roi][subject] of (stimulus, stimulus).
         info: what else benchmark.json shall say (title, dataset, source, ...).
 
@@ -54,7 +56,7 @@ def write_benchmark(
         raise InputError("a benchmark has either neuroids with responses, or rdms; give one of the two")
     check_replaceable(folder, "benchmark.json")
     ids = _check_ids(stimuli)
-    with atomic_path(folder) as tmp:
+    with atomic_path(folder) as tmp, ExitStack() as stack:
         tmp.mkdir()
         paths = _write_images(tmp, ids, images)
         _to_csv(stimuli.assign(image_path=paths), tmp / "stimuli.csv")
@@ -62,12 +64,29 @@ def write_benchmark(
             np.savez_compressed(tmp / RDM_FILE, **{f"{r}__{s}": m for r, by in rdms.items() for s, m in by.items()})
         else:
             _to_csv(neuroids, tmp / "neuroids.csv")
-            np.save(tmp / "responses.npy", np.asarray(responses, dtype=np.float32))
+            stack.enter_context(_place(responses, tmp / "responses.npy"))
         try:
             _write_info(tmp, folder.resolve().name, info or {})
         except InputError as error:  # nobody will find the temporary folder
             raise InputError(str(error).replace(str(tmp), str(folder))) from error
     return Benchmark(folder)
+
+
+@contextmanager
+def _place(responses: np.ndarray | Path, path: Path) -> Iterator[None]:
+    """Save the responses at `path`, or move their file there and, should the block fail, back again."""
+    if not isinstance(responses, Path):
+        np.save(path, np.asarray(responses, dtype=np.float32))
+        yield
+        return
+    if not responses.is_file() or responses.suffix != ".npy":
+        raise InputError(f"responses must be an array or an existing .npy file, but {responses} is none; save it there")
+    shutil.move(responses, path)
+    try:
+        yield
+    except BaseException:
+        shutil.move(path, responses)
+        raise
 
 
 def _check_ids(stimuli: pd.DataFrame) -> list[str]:

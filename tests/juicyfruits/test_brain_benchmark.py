@@ -135,6 +135,21 @@ def test_averages_are_taken_in_double(own_folder):
     assert (Benchmark(own_folder).response_data.dtypes == np.float32).all()
 
 
+@pytest.mark.parametrize("block", [1, 40, 10**6])
+def test_blocks_change_nothing(own_folder, monkeypatch, block):
+    monkeypatch.setattr("juicyfruits.arrays.BLOCK", block)
+    b = Benchmark(own_folder)
+    raw = np.load(own_folder / "responses.npy")
+    np.testing.assert_allclose(b.response_data, np.nanmean(raw, axis=2, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_array_equal(b.repeats(), (~np.isnan(raw)).sum(axis=2))
+    np.testing.assert_allclose(b.metadata["ncsnr"], estimate_ncsnr(raw))
+    b.check_varies()
+    b.responses = raw.copy()
+    b.responses[2, 1::2] = 5
+    with pytest.raises(InputError, match="1 neuroids answer all test stimuli alike .*: 'c'"):
+        b.check_varies()
+
+
 def test_select_names_and_empty_regions(own_folder):
     b = Benchmark(own_folder)
     assert b.select(rois="V4", subjects="m1").rois == b.select(subjects=["m1"]).rois == ["V4"]

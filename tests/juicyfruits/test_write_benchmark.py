@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from juicyfruits import InputError, write_benchmark
+from juicyfruits import Benchmark, InputError, write_benchmark
 
 
 def written(folder, stimulus_id, images, **options):
@@ -79,3 +79,25 @@ def test_only_a_benchmark_is_replaced(own_folder, tmp_path):
             write_benchmark(folder, stimuli, images, rdms={"IT": {"m1": 1 - np.eye(6)}})
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
     assert write_benchmark(own_folder, stimuli, images, rdms={"IT": {"m1": 1 - np.eye(6)}}).kind == "rdms"
+
+
+def test_a_file_of_responses_is_moved_in(own_folder, tmp_path):
+    """And back if anything is wrong: it may have taken hours to make."""
+    b, file = Benchmark(own_folder), tmp_path / "scores.npy"
+    values = np.load(own_folder / "responses.npy")
+    np.save(file, values)
+    neuroids = pd.read_csv(own_folder / "neuroids.csv")
+    for images, table, message in (
+        (b.image_paths[:5], neuroids, "6 stimuli have only 5 images"),
+        (b.image_paths, neuroids[1:], r"b/responses.npy must be numbers .* \(3, 6\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_benchmark(tmp_path / "b", b.stimulus_data, images, neuroids=table, responses=file)
+        np.testing.assert_array_equal(np.load(file), values)
+        assert not (tmp_path / "b").exists()
+    stimuli = b.stimulus_data[["stimulus_id"]]
+    moved = write_benchmark(tmp_path / "b", stimuli, b.image_paths, neuroids=neuroids, responses=file)
+    np.testing.assert_array_equal(moved.responses, values)
+    assert moved.digest == b.digest and not file.exists()
+    with pytest.raises(InputError, match=r"scores\.npy is none"):
+        write_benchmark(tmp_path / "b", stimuli, b.image_paths, neuroids=neuroids, responses=file)
