@@ -22,6 +22,8 @@ import pandas as pd
 
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import digest, reading
+from juicyfruits.picture_file import count_pictures, split_address
+from juicyfruits.pictures import picture_content
 
 ROI_PREFIX = "roi_"
 RESPONSE_FILES = ("responses.npy", "responses.parquet", "responses.csv")
@@ -68,9 +70,7 @@ def read_stimuli(folder: Path) -> pd.DataFrame:
     table = _read_table(path, ("stimulus_id", "image_path"))
     _check_unique(path, table["stimulus_id"])
     _check_split(path, table)
-    missing = [name for name in table["image_path"] if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"{path} names {len(missing)} pictures that are not in {folder}: {first_names(missing)}")
+    _check_pictures(path, table["image_path"])
     table["image_path"] = [str((folder / name).resolve()) for name in table["image_path"]]
     return table
 
@@ -104,7 +104,7 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def stimulus_digest(stimuli: pd.DataFrame) -> str:
     """Digest of the stimuli: ids, order, and the content of every picture."""
-    return digest(*stimuli["stimulus_id"], *(Path(path) for path in stimuli["image_path"]))
+    return digest(*stimuli["stimulus_id"], *map(picture_content, stimuli["image_path"]))
 
 
 def content_digest(folder: Path, stimuli: pd.DataFrame) -> str:
@@ -137,6 +137,18 @@ def _check_unique(path: Path, ids: pd.Series) -> None:
     repeated = list(ids[ids.duplicated()].unique())
     if repeated:
         raise InputError(f"{path}: {ids.name} must be unique, but {len(repeated)} occur twice: {first_names(repeated)}")
+
+
+def _check_pictures(path: Path, names: pd.Series) -> None:
+    """Every picture must be there, as a file or as a row of an HDF5 file."""
+    places = [split_address(path.parent / name) or (path.parent / name, None) for name in names]
+    missing = [name for name, (file, _) in zip(names, places, strict=True) if not file.is_file()]
+    if missing:
+        raise InputError(f"{path} names {len(missing)} pictures that are not in {path.parent}: {first_names(missing)}")
+    last = dict(sorted((file, row) for file, row in places if row is not None))
+    for file, row in last.items():
+        if row >= (n_pictures := count_pictures(file)):
+            raise InputError(f"{path} names row {row} of {file}, which has {n_pictures}: 0 to {n_pictures - 1}")
 
 
 def _check_split(path: Path, table: pd.DataFrame) -> None:

@@ -16,8 +16,12 @@ from PIL import Image
 from juicyfruits.benchmark import Benchmark
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import atomic_path, check_replaceable
+from juicyfruits.picture_file import split_address, write_pictures
 from juicyfruits.pictures import open_rgb
 from juicyfruits.prepared import RDM_FILE, ROI_PREFIX, read_info
+
+MAX_PICTURE_FILES = 3000
+PICTURE_FILE = "images.hdf5"
 
 
 def write_benchmark(
@@ -36,7 +40,8 @@ def write_benchmark(
         folder: where to; an earlier benchmark there is replaced, any other content is an `InputError`.
         stimuli: a row a stimulus with `stimulus_id`; `image_path` is filled in here.
         images: one a stimulus, in their order: (height, width, 3) uint8 arrays, saved as PNG, or files to copy; in
-            the folder they are named by their stimulus_id, which must therefore be a plain file name.
+            the folder they are named by their stimulus_id, which must therefore be a plain file name. More than
+            `MAX_PICTURE_FILES` must be of one size, and become one `images.hdf5` (`juicyfruits.picture_file`).
         neuroids: a row a neuroid: `neuroid_id`, `subject`, one boolean `roi_NAME` a region, anything else.
         responses: (neuroid, stimulus) or (neuroid, stimulus, repetition), saved as float32; NaN is a missing repeat.
             Or the path of such a .npy file, which is moved into the folder, and back should anything be wrong.
@@ -104,32 +109,50 @@ def _check_ids(stimuli: pd.DataFrame) -> list[str]:
 
 
 def _write_images(folder: Path, stimulus_ids: list[str], images: Iterable[np.ndarray | str | Path]) -> list[str]:
+    """Write the pictures as files, or very many into one, and return their paths within the folder."""
+    pairs = _pairs(stimulus_ids, images)
+    if len(stimulus_ids) > MAX_PICTURE_FILES:
+        pictures = ((stimulus_id, _as_array(stimulus_id, image)) for stimulus_id, image in pairs)
+        write_pictures(folder / PICTURE_FILE, len(stimulus_ids), pictures)
+        return [f"{PICTURE_FILE}#{row}" for row in range(len(stimulus_ids))]
     (folder / "images").mkdir()
-    images, paths = iter(images), []
-    for stimulus_id in stimulus_ids:
+    return [_write_image(folder, stimulus_id, image) for stimulus_id, image in pairs]
+
+
+def _pairs(
+    stimulus_ids: list[str], images: Iterable[np.ndarray | str | Path]
+) -> Iterator[tuple[str, np.ndarray | str | Path]]:
+    images = iter(images)
+    for row, stimulus_id in enumerate(stimulus_ids):
         image = next(images, None)
         if image is None:
-            raise InputError(f"{len(stimulus_ids)} stimuli have only {len(paths)} images; give one a stimulus")
-        suffix = Path(image).suffix if isinstance(image, (str, Path)) else ".png"
-        paths.append(f"images/{stimulus_id}{suffix}")
-        _write_image(folder / paths[-1], stimulus_id, image)
+            raise InputError(f"{len(stimulus_ids)} stimuli have only {row} images; give one a stimulus")
+        yield stimulus_id, image
     if next(images, None) is not None:
         raise InputError(f"{len(stimulus_ids)} stimuli have more images than that; give one a stimulus")
-    return paths
 
 
-def _write_image(path: Path, stimulus_id: str, image: np.ndarray | str | Path) -> None:
+def _write_image(folder: Path, stimulus_id: str, image: np.ndarray | str | Path) -> str:
+    is_file = isinstance(image, (str, Path)) and not split_address(image)
+    path = f"images/{stimulus_id}{Path(image).suffix if is_file else '.png'}"
+    picture = _as_array(stimulus_id, image)
+    if is_file:
+        shutil.copyfile(image, folder / path)
+    else:
+        Image.fromarray(picture).save(folder / path, compress_level=1)
+    return path
+
+
+def _as_array(stimulus_id: str, image: np.ndarray | str | Path) -> np.ndarray:
     if isinstance(image, (str, Path)):
-        open_rgb(image)
-        shutil.copyfile(image, path)
-        return
+        return np.asarray(open_rgb(image))
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(
             f"image of stimulus {stimulus_id!r} must be uint8 (height, width, 3) with values 0 to 255, or a file, but "
             f"is {image.dtype} {image.shape}; convert it"
         )
-    Image.fromarray(image).save(path, compress_level=1)
+    return image
 
 
 def _write_info(folder: Path, name: str, info: dict) -> None:

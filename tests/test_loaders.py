@@ -6,6 +6,7 @@ from PIL import Image
 
 from deepjuice import get_data_loader
 from juicyfruits.errors import InputError
+from juicyfruits.picture_file import write_pictures
 from tests.tiny_gpt import split_words
 
 
@@ -27,6 +28,18 @@ def test_batches_come_in_order_as_rgb_and_the_last_is_what_is_left(paths, worker
     batches = list(get_data_loader(paths, to_tensor, batch_size=2, num_workers=workers))
     assert [tuple(batch.shape) for batch in batches] == [(2, 3, 3, 4), (2, 3, 3, 4), (1, 3, 3, 4)]
     assert torch.cat(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("as_table", [False, True])
+def test_pictures_in_one_hdf5_are_the_same(paths, tmp_path, workers, as_table):
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    write_pictures(tmp_path / "images.hdf5", 5, zip("abcde", pictures, strict=True))
+    rows = [f"{tmp_path}/images.hdf5#{row}" for row in (3, 0, 4, 1, 2)]
+    inputs = pd.DataFrame({"subject": "s", "image_path": rows}) if as_table else rows
+    batches = list(get_data_loader(inputs, to_tensor, batch_size=2, num_workers=workers))
+    expected = torch.stack([to_tensor(pictures[row]) for row in (3, 0, 4, 1, 2)])
+    torch.testing.assert_close(torch.cat(batches), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from juicyfruits.errors import InputError, near_names
+from juicyfruits.picture_file import split_address
 
 ADDED = ("group_index", "batch_iter", "batch_index")
 
@@ -101,4 +102,6 @@ def _is_text(value: object) -> bool:
 
 
 def _is_picture_path(value: object) -> bool:
-    return isinstance(value, (str, Path)) and Path(value).suffix.lower() in Image.registered_extensions()
+    if not isinstance(value, (str, Path)):
+        return False
+    return split_address(value) is not None or Path(value).suffix.lower() in Image.registered_extensions()

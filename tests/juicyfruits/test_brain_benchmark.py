@@ -146,7 +146,7 @@ def test_blocks_change_nothing(own_folder, monkeypatch, block):
     b.check_varies()
     b.responses = raw.copy()
     b.responses[2, 1::2] = 5
-    with pytest.raises(InputError, match="1 neuroids answer all test stimuli alike .*: 'c'"):
+    with pytest.raises(InputError, match=r"1 neuroids answer all test stimuli alike .*: 'c'"):
         b.check_varies()
 
 
