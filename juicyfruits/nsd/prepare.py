@@ -1,12 +1,14 @@
-"""From the public release of NSD (or anything in its layout) to a prepared benchmark.
+"""From the release of NSD, fetched or copied, or anything in its layout, to a prepared benchmark.
 
-Subject by subject and session by session: only the voxels of the chosen ROIs are read from the betas, and only the
-chosen pictures from the 39.6 GB of stimuli.
+Only the voxels of the chosen ROIs are read from the betas, block by block and streamed to disk, and only the chosen
+pictures from the stimuli; a whole subject is never in memory.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,18 @@ from tqdm import tqdm
 
 from juicyfruits.benchmark import Benchmark
 from juicyfruits.errors import InputError, near_names
-from juicyfruits.files import check_replaceable
+from juicyfruits.files import check_replaceable, remove
+from juicyfruits.ncsnr import compare_ncsnr
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.design import Trials, choose_stimuli, read_trials
 from juicyfruits.nsd.files import open_hdf5
-from juicyfruits.nsd.rois import check_roi
-from juicyfruits.nsd.voxels import Voxels, choose_voxels
+from juicyfruits.nsd.responses import REPEATS, Answers, Job, join_files, read_all
+from juicyfruits.nsd.rois import named_rois
+from juicyfruits.nsd.voxels import COLUMNS, Voxels, choose_voxels, none_left, told
 from juicyfruits.prepared import ROI_PREFIX
 from juicyfruits.write import write_benchmark
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 """Raise it when the method changes: prepared benchmarks then have to be made again."""
 
 
@@ -38,24 +42,33 @@ def prepare_nsd(
     ncsnr_threshold: float = 0.2,
     beta_version: str = layout.DEFAULT_BETAS,
     space: str = layout.DEFAULT_SPACE,
+    repeats: str = "keep",
+    jobs: int = 1,
     name: str | None = None,
 ) -> Benchmark:
     """Prepare a benchmark from a folder in the layout of the NSD release, and print what was left out.
 
-    A response is the beta / 300 (percent signal change), z-scored over all trials of its session,
-    (b - mean(b)) / std(b) with ddof = 0, before any selection of stimuli; repeats stand in the order of the trials.
-    Kept are the voxels in any chosen ROI with ncsnr > threshold whose data vary in every session.
+    A response is the beta, z-scored over all trials of its session, (b - mean(b)) / std(b) with ddof = 0, before any
+    selection of stimuli; repeats stand in the order of the trials. Kept are the voxels in any chosen ROI with
+    ncsnr > threshold whose data vary in every session. Their ncsnr is recomputed from the repeats of all
+    pictures (column `ncsnr_recomputed`) and compared with the shipped map (`juicyfruits.ncsnr.compare_ncsnr`); a
+    mismatch is printed and stands, as all of the comparison, in `info["ncsnr_check"]`.
 
     Args:
         source: root of the release: holds nsddata, nsddata_betas and nsddata_stimuli.
         out: the benchmark folder to write; an earlier benchmark there is replaced.
         subjects: such as ["subj01", "subj05"]; all that have betas in `source` by default.
-        image_set: "shared1000": the common pictures that every chosen subject has seen at least once.
-        rois: names that choose the voxels and become the ROI columns. By default the voxels are EVC and OTC, and
-            the finer areas that are not empty become columns too.
+        image_set: "shared1000", "shared515", "unique" or "all", as `juicyfruits.nsd.design.choose_stimuli` tells;
+            the last two are of one subject.
+        rois: names or expressions that choose the voxels and become the ROI columns, such as "V1" or
+            "faces=floc-faces & nsdgeneral" (`juicyfruits.nsd.rois.roi_mask`). By default the voxels are EVC and OTC,
+            and the finer areas that are not empty become columns too.
         ncsnr_threshold: keep voxels above it; the ncsnr map is the beta version's own.
         beta_version: such as "betas_fithrf_GLMdenoise_RR".
         space: such as "func1pt8mm".
+        repeats: "keep": (neuroid, stimulus, repetition), NaN where a repeat is missing; "mean": their average, taken in
+            float64, with the columns `n_repeats_SUBJECT` in stimuli.csv.
+        jobs: subjects read at the same time, each in a process of its own; the result is the same to the bit.
         name: the benchmark's name; by default the folder's.
 
     Returns the written `Benchmark`. Raises `InputError` for missing files, unknown or empty ROIs and subjects, trial
@@ -64,48 +77,63 @@ def prepare_nsd(
     """
     source, out = Path(source), Path(out)
     check_replaceable(out, "benchmark.json")
-    for roi in rois or ():
-        check_roi(roi)
+    _check_options(rois, repeats, jobs)
     subjects = choose_subjects(source, subjects, beta_version, space)
     trials = {subject: read_trials(source, subject, beta_version, space) for subject in subjects}
-    stimuli, n_dropped = choose_stimuli(source, image_set, trials)
+    stimuli = choose_stimuli(source, image_set, {subject: trials[subject].shown for subject in subjects})
+    n_dropped = stimuli.attrs["dropped"]
     print(f"{len(stimuli)} stimuli of {image_set}; {n_dropped} dropped because not every subject has seen them")
-    tables, responses, masked = [], [], {}
-    for subject in subjects:
-        voxels = choose_voxels(source, subject, rois, ncsnr_threshold, beta_version, space)
-        values, usable = read_responses(trials[subject], voxels, stimuli["nsd_id"].to_numpy())
-        tables.append(voxels.table[usable])
-        responses.append(values[usable])
-        masked[subject] = {**voxels.masked, "flat or without data in a session": int((~usable).sum())}
-        reasons = ", ".join(f"{count} {reason}" for reason, count in masked[subject].items())
-        if not usable.any():
-            raise InputError(
-                f"no voxel is left of {subject}; masked: {reasons}; lower the ncsnr threshold, choose other ROIs, or "
-                "leave the subject out"
-            )
-        print(f"{subject}: {usable.sum()} voxels kept; masked: {reasons}")
-    return write_benchmark(
-        out,
-        stimuli,
-        read_images(source, stimuli["nsd_id"].to_numpy()),
-        neuroids=merge_tables(tables, rois),
-        responses=stack(responses),
-        info={
-            "name": name or out.resolve().name,
-            "title": title(source),
-            "dataset": "nsd",
-            "image_set": image_set,
-            "voxel_set": list(rois or layout.VOXEL_SETS),
-            "subjects": subjects,
-            "beta_version": beta_version,
-            "space": space,
-            "ncsnr_threshold": ncsnr_threshold,
-            "masked_voxels": masked,
-            "dropped_stimuli": n_dropped,
-            "stage_version": STAGE_VERSION,
-            "source": source.resolve().name,
-        },
-    )
+    voxels = {s: choose_voxels(source, s, rois, ncsnr_threshold, beta_version, space) for s in subjects}
+    counts = count_repeats(trials, stimuli)
+    if repeats == "mean":
+        stimuli = pd.concat([stimuli, counts.add_prefix("n_repeats_")], axis=1)
+    with scratch_folder(out) as scratch:
+        work = [
+            Job(trials[s], voxels[s], stimuli["nsd_id"].to_numpy(), counts.max(axis=None), repeats, scratch / s, line)
+            for line, s in enumerate(subjects)
+        ]
+        answers = dict(zip(subjects, read_all(work, jobs), strict=True))
+        tables, masked = zip(*(keep_usable(s, voxels[s], answers[s]) for s in subjects), strict=True)
+        neuroids = merge_tables(tables, rois)
+        n_repeats = counts.max(axis=None) if repeats == "keep" else 1
+        shape = (len(neuroids), len(stimuli), int(n_repeats))
+        return write_benchmark(
+            out,
+            stimuli,
+            read_images(source, stimuli["nsd_id"].to_numpy()),
+            neuroids=neuroids,
+            responses=join_files([answers[s].path for s in subjects], shape, scratch / "responses.npy"),
+            info={
+                "name": name or out.resolve().name,
+                "title": title(source),
+                "dataset": "nsd",
+                "image_set": image_set,
+                "voxel_set": list(rois or layout.VOXEL_SETS),
+                "subjects": subjects,
+                "beta_version": beta_version,
+                "space": space,
+                "ncsnr_threshold": ncsnr_threshold,
+                "repeats": repeats,
+                "masked_voxels": dict(zip(subjects, masked, strict=True)),
+                "ncsnr_check": {
+                    s: check_ncsnr(s, table, answers[s]) for s, table in zip(subjects, tables, strict=True)
+                },
+                "dropped_stimuli": n_dropped,
+                "stage_version": STAGE_VERSION,
+                "source": source.resolve().name,
+            },
+        )
+
+
+def _check_options(rois: Sequence[str] | None, repeats: str, jobs: int) -> None:
+    """Tell wrong options before anything is read."""
+    for roi in named_rois(rois or ()):
+        if roi in (*COLUMNS, "ncsnr_recomputed"):
+            raise InputError(f"no ROI can be called {roi!r}, as a column of the neuroids is; choose another name")
+    if repeats not in REPEATS:
+        raise InputError(f"repeats must be 'keep' or 'mean', but is {repeats!r}")
+    if jobs < 1:
+        raise InputError(f"jobs must be 1 or more, but is {jobs}")
 
 
 def choose_subjects(source: Path, subjects: Sequence[str] | None, beta_version: str, space: str) -> list[str]:
@@ -120,54 +148,32 @@ def choose_subjects(source: Path, subjects: Sequence[str] | None, beta_version: 
     return list(subjects or present)
 
 
-def read_responses(trials: Trials, voxels: Voxels, nsd_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (responses, usable) of one subject's voxels.
-
-    `responses` is float32 (voxel, stimulus, repetition), z-scored within session, NaN where a repeat is missing;
-    `usable` is bool (voxel,): False where the data of a session do not vary, as z-scores do not exist there.
-    """
-    counts = trials.counts()
-    shape = (len(voxels.table), len(nsd_ids), max(counts[nsd_id] for nsd_id in nsd_ids))
-    responses = np.full(shape, np.nan, np.float32)
-    usable = np.ones(len(voxels.table), dtype=bool)
-    column = {nsd_id: i for i, nsd_id in enumerate(nsd_ids)}
-    seen = np.zeros(len(nsd_ids), dtype=int)
-    for path, shown in tqdm(trials.sessions, desc=f"{trials.subject} betas", unit="session"):
-        betas = read_betas(path, voxels)
-        varies = betas.max(axis=1) > betas.min(axis=1)
-        usable &= varies
-        scores = zscore(betas[varies] / layout.BETA_SCALE)
-        for trial, nsd_id in enumerate(shown):
-            stimulus = column.get(nsd_id)
-            if stimulus is not None:
-                responses[varies, stimulus, seen[stimulus]] = scores[:, trial]
-                seen[stimulus] += 1
-    return responses, usable
+def count_repeats(trials: dict[str, Trials], stimuli: pd.DataFrame) -> pd.DataFrame:
+    """Return how often each subject (column) was shown each stimulus (row)."""
+    shown = {subject: pd.Series(np.concatenate(found.shown)).value_counts() for subject, found in trials.items()}
+    return pd.DataFrame({subject: counts[stimuli["nsd_id"]].to_numpy() for subject, counts in shown.items()})
 
 
-def zscore(betas: np.ndarray) -> np.ndarray:
-    """Z-score the rows (voxel, trial) with ddof = 0, as NumPy, SciPy and scikit-learn do by default."""
-    return (betas - betas.mean(axis=1, keepdims=True)) / betas.std(axis=1, keepdims=True)
+def keep_usable(subject: str, voxels: Voxels, answers: Answers) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the table of a subject's usable voxels with their recomputed ncsnr, and all masked ones by reason."""
+    masked = {**voxels.masked, "flat or without data in a session": int((~answers.usable).sum())}
+    if not answers.usable.any():
+        raise none_left(subject, masked)
+    print(f"{subject}: {answers.usable.sum()} voxels kept; masked: {told(masked)}")
+    return voxels.table[answers.usable].assign(ncsnr_recomputed=answers.ncsnr.astype(np.float32)), masked
 
 
-def read_betas(path: Path, voxels: Voxels) -> np.ndarray:
-    """Return the stored betas of these voxels: int16 (voxel, trial), percent signal change x 300.
-
-    The release stores voxels one by one over all trials, so neighbours along x are read together and no others.
-    """
-    x, y, z = (voxels.table[f"voxel_{axis}"].to_numpy() for axis in "xyz")
-    breaks = np.flatnonzero((np.diff(x) != 1) | (np.diff(y) != 0) | (np.diff(z) != 0)) + 1
-    with open_hdf5(path, "betas") as betas:
-        if (betas.dtype.kind, betas.dtype.itemsize) != ("i", 2) or betas.shape[1:] != voxels.shape[::-1]:
-            raise InputError(
-                f"{path}: /betas must be int16 (trial, Z, Y, X) with Z, Y, X = {voxels.shape[::-1]} as the ROI maps "
-                f"say, but is {betas.dtype} {betas.shape}; betas and maps must be of one space"
-            )
-        values = np.empty((len(x), betas.shape[0]), betas.dtype)
-        starts, stops = [0, *breaks], [*breaks, len(x)]
-        for first, last in zip(starts, np.array(stops) - 1, strict=True) if len(x) else ():
-            values[first : last + 1] = betas[:, z[first], y[first], x[first] : x[last] + 1].T
-    return values
+def check_ncsnr(subject: str, table: pd.DataFrame, answers: Answers) -> dict:
+    """Compare a subject's shipped and recomputed ncsnr, and print a warning if they do not match."""
+    found = compare_ncsnr(table["ncsnr"].to_numpy(), answers.ncsnr, answers.degrees)
+    if not found["matches"]:
+        correlation = "undefined" if found["correlation"] is None else f"{found['correlation']:.2f}"
+        print(
+            f"warning: {subject}: the shipped ncsnr map does not match the repeats (correlation {correlation}, median "
+            f"difference {found['median_difference']:+.2f}); is it of another beta version or of other "
+            "sessions, or are its axes, or the betas', in another order?"
+        )
+    return found
 
 
 def read_images(source: Path, nsd_ids: np.ndarray) -> Iterator[np.ndarray]:
@@ -186,7 +192,7 @@ def read_images(source: Path, nsd_ids: np.ndarray) -> Iterator[np.ndarray]:
             yield brick[nsd_id]
 
 
-def merge_tables(tables: list[pd.DataFrame], rois: Sequence[str] | None) -> pd.DataFrame:
+def merge_tables(tables: Sequence[pd.DataFrame], rois: Sequence[str] | None) -> pd.DataFrame:
     """Join the subjects' voxel tables; drop ROI columns without any voxel, unless they were named: an `InputError`."""
     table = pd.concat(tables, ignore_index=True)
     columns = [name for name in table.columns if name.startswith(ROI_PREFIX)]
@@ -196,15 +202,20 @@ def merge_tables(tables: list[pd.DataFrame], rois: Sequence[str] | None) -> pd.D
     return table.drop(columns=empty)
 
 
-def stack(responses: list[np.ndarray]) -> np.ndarray:
-    """Join (voxel, stimulus, repetition) of all subjects; fewer repetitions are filled up with NaN."""
-    n_repeats = max(values.shape[2] for values in responses)
-    joined = np.full((sum(map(len, responses)), responses[0].shape[1], n_repeats), np.nan, np.float32)
-    row = 0
-    for values in responses:
-        joined[row : row + len(values), :, : values.shape[2]] = values
-        row += len(values)
-    return joined
+@contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, on the same disk, and remove it afterwards.
+
+    It is called as `atomic_path` calls its own, so that the next one to write `out` removes what a killed process left,
+    but with zeros before the number, so that both may be there.
+    """
+    folder = out.absolute().with_name(f".{out.absolute().name}.{os.getpid():010d}.tmp")
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def title(source: Path) -> str:
