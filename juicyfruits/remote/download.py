@@ -1,0 +1,273 @@
+"""Fetching files whole: side by side, resumed where they broke, verified, and never left half under their own name."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from juicyfruits.remote.checksums import file_blocks, verify
+from juicyfruits.remote.errors import Corrupt, DiskFull, FetchError, RemoteChanged
+from juicyfruits.remote.records import Record, read_record, write_record
+from juicyfruits.remote.sources import RemoteFile, Source, checked_key
+
+STAT_JOBS = 16
+MAX_VERSIONS = 3
+LOCK_POLL = 0.2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def download(source: Source, keys: Iterable[str], root: str | Path, *, jobs: int = 4) -> list[Record]:
+    """Bring files into `root`, under their keys, and return what is known of each, in the order of the keys.
+
+    A file that was fetched before is not fetched again; one that is there without a record is adopted if it is the
+    remote one. What comes grows in `.NAME.VERSION.part` beside its place, is resumed by the next call whatever ended
+    the last one, and is renamed only when its size and the published sum are right. Of several processes, one fetches
+    and the others wait. `jobs` files travel at a time.
+
+    Raises the `FetchError` of the first file that fails, when the others have stopped; their parts stay.
+
+    >>> import tempfile
+    >>> from juicyfruits.remote.sources import LocalSource
+    >>> source = LocalSource(tempfile.mkdtemp())
+    >>> _ = (source.folder / "a.txt").write_text("seven b")
+    >>> [record] = download(source, ["a.txt"], tempfile.mkdtemp())
+    >>> record.size, record.proof
+    (7, 'size')
+    """
+    root = Path(root).absolute()
+    files = stat_files(source, keys)
+    _check_space(files, root)
+    with _Progress(source, files, root) as progress:
+        return _in_threads(lambda file, stop: _fetch(source, file, root, progress, stop), files, jobs)
+
+
+def stat_files(source: Source, keys: Iterable[str]) -> list[RemoteFile]:
+    """Ask for size and version of many files side by side, each key once."""
+    unique = [checked_key(key) for key in dict.fromkeys(keys)]
+    return _in_threads(lambda key, _: source.stat(key), unique, STAT_JOBS)
+
+
+def _fetch(source: Source, file: RemoteFile, root: Path, progress: _Progress, stop: threading.Event) -> Record:
+    target = root / file.key
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone(target, stop):
+            here = target.exists()
+            record = _kept(source, file, root) if here else _brought(source, file, root, progress, stop)
+    progress.set(file.key, file.size)
+    return record
+
+
+def _kept(source: Source, file: RemoteFile, root: Path) -> Record:
+    """Return the record of a file that is there, if it is (still) the remote one; otherwise raise."""
+    target, record = root / file.key, read_record(root, file.key)
+    if record is not None:
+        size = target.stat().st_size
+        if size != record.size:
+            raise Corrupt(
+                f"{target} has {size:,} bytes and had {record.size:,} when it was fetched from {record.url}; delete it "
+                "and run it again"
+            )
+        if not _is_version(record, file):
+            file = source.stat(file.key)  # another process may have brought a version newer than the one asked about
+        if _is_version(record, file):
+            return record
+        if record.url == file.url:
+            raise RemoteChanged(
+                f"{target}, fetched {record.fetched_at} with ETag {record.etag!r} ({record.size:,} bytes), was changed "
+                f"at {file.url} to {file.etag!r} ({file.size:,} bytes); delete the file here to fetch the new one"
+            )
+    verdict = verify(file_blocks(target), file.size, source.checksum(file))
+    if verdict.problem:
+        raise Corrupt(
+            f"{target} is there, but is not {file.url}: {verdict.problem}; delete it, or choose another folder"
+        )
+    return write_record(root, file, verdict)
+
+
+def _is_version(record: Record, file: RemoteFile) -> bool:
+    return (record.url, record.size, record.etag) == (file.url, file.size, file.etag)
+
+
+def _brought(source: Source, file: RemoteFile, root: Path, progress: _Progress, stop: threading.Event) -> Record:
+    """Fetch a file, starting again with the new version where it is changed meanwhile."""
+    for _ in range(MAX_VERSIONS):
+        try:
+            return _brought_version(source, file, root, progress, stop)
+        except RemoteChanged as error:
+            _say(f"{error}: starting again with the new version")
+            file = source.stat(file.key)
+    raise RemoteChanged(
+        f"{file.url} was changed {MAX_VERSIONS} times while it was fetched; run it again when it is left alone"
+    )
+
+
+def _brought_version(
+    source: Source, file: RemoteFile, root: Path, progress: _Progress, stop: threading.Event
+) -> Record:
+    """Fetch one version of a file, with a second try from the first byte where the sum is wrong."""
+    target = root / file.key
+    part = _part_path(target, file)
+    for other in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        if other != part:
+            other.unlink()
+    checksum = source.checksum(file)
+    for _ in range(2):
+        _fill(part, source, file, progress, stop)
+        verdict = verify(file_blocks(part), file.size, checksum)
+        if not verdict.problem:
+            os.replace(part, target)
+            return write_record(root, file, verdict)
+        part.unlink()
+        _say(f"{file.url} came damaged: {verdict.problem}; it is thrown away")
+    raise Corrupt(
+        f"{target} could not be fetched: {file.url} came damaged twice, at last {verdict.problem}, and was thrown away "
+        "both times; try again later, or take another source"
+    )
+
+
+def _fill(part: Path, source: Source, file: RemoteFile, progress: _Progress, stop: threading.Event) -> None:
+    """Append to `part` what it lacks."""
+    with part.open("ab", buffering=0) as out:
+        have = out.tell()
+        if have > file.size:
+            have = 0
+            out.truncate(0)
+        progress.set(file.key, have)
+        for block in source.read(file, have):
+            left = memoryview(block)
+            while len(left):
+                left = left[out.write(left) :]
+            have += len(block)
+            progress.set(file.key, have)
+            if stop.is_set():
+                raise _StoppedError
+        os.fsync(out.fileno())
+
+
+def _part_path(target: Path, file: RemoteFile) -> Path:
+    version = hashlib.sha256(f"{file.url} {file.size} {file.etag}".encode()).hexdigest()[:8]
+    return target.with_name(f".{target.name}.{version}.part")
+
+
+def _check_space(files: list[RemoteFile], root: Path) -> None:
+    there = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    left = sum(file.size - _size_here(root / file.key, file) for file in files)
+    if left > free:
+        raise DiskFull(
+            f"{root} has {free:,} bytes of free space and the {len(files)} files need {left:,} more; make space there, "
+            "or choose another folder"
+        )
+
+
+def _size_here(target: Path, file: RemoteFile) -> int:
+    """Return how many bytes need not be fetched, as far as one can tell before looking closer."""
+    if target.exists():
+        return file.size
+    part = _part_path(target, file)
+    return min(part.stat().st_size, file.size) if part.exists() else 0
+
+
+@contextmanager
+def alone(target: Path, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock of `target`, having said so if another process has it first."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    waiting = False
+    while True:
+        try:
+            with lock.acquire(timeout=1 if waiting else 0, poll_interval=LOCK_POLL):
+                yield
+            return
+        except Timeout:
+            if not waiting:
+                _say(f"waiting for another process that fetches {target}")
+            waiting = True
+            if stop.is_set():
+                raise _StoppedError from None
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Tell what this machine's disk refuses; sources tell their own troubles as `FetchError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"{target} does not fit ({error.strerror}); make space in {target.parent} and run it again: what has "
+                "come so far is kept"
+            ) from error
+        raise FetchError(f"{target} could not be written ({error}); check the folder and its permissions") from error
+
+
+class _Progress:
+    """One bar over the bytes of all files; what is there already counts from the start. Threads may set it."""
+
+    def __init__(self, source: Source, files: list[RemoteFile], root: Path) -> None:
+        self._have = {file.key: _size_here(root / file.key, file) for file in files}
+        self._lock = threading.Lock()
+        self._bar = tqdm(
+            desc=f"{len(files)} files from {source.url}",
+            total=sum(file.size for file in files),
+            initial=sum(self._have.values()),
+            unit="B",
+            unit_scale=True,
+            mininterval=0.1 if sys.stderr.isatty() else 10,
+        )
+
+    def set(self, key: str, n_bytes: int) -> None:
+        """Say how many bytes of a file are here."""
+        with self._lock:
+            self._bar.update(n_bytes - self._have[key])
+            self._have[key] = n_bytes
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+class _StoppedError(Exception):
+    """Another file failed, or the user pressed Ctrl-C."""
+
+
+def _in_threads(function: Callable[[Item, threading.Event], Result], items: list[Item], jobs: int) -> list[Result]:
+    """Return `function(item, stop)` of each item; the first error sets `stop`, and is raised at the end."""
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(max(1, min(jobs, len(items))))
+    futures = [pool.submit(function, item, stop) for item in items]
+    try:
+        for future in as_completed(futures):
+            future.result()
+    except FetchError as first:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        failed = [f for f in futures if not f.cancelled() and isinstance(f.exception(), FetchError)]
+        if len(failed) > 1:
+            raise type(first)(f"{first} ({len(failed) - 1} more of {len(futures)} files failed as well)") from first
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+def _say(message: str) -> None:
+    tqdm.write(message, file=sys.stderr)

@@ -1,0 +1,251 @@
+"""Addresses, what a store says of a file, its sums, and reading through every kind of trouble."""
+
+import hashlib
+import socket
+
+import pytest
+from hostile import Fault, Hostile
+
+from juicyfruits.errors import InputError
+from juicyfruits.remote import (
+    Corrupt,
+    FetchError,
+    Forbidden,
+    NotFound,
+    Patience,
+    RemoteChanged,
+    Unreachable,
+    open_source,
+)
+from juicyfruits.remote.checksums import MIB, etag_checksum, parse_sums, verify
+
+FAST = Patience(tries=3, backoff=0.01, connect=1, read=0.4)
+DATA = bytes(i * i % 251 for i in range(300_000))
+
+
+@pytest.fixture
+def server():
+    with Hostile() as server:
+        server.put("/bucket/a +b/x.bin", DATA)
+        yield server
+
+
+@pytest.fixture
+def s3(server):
+    return open_source(f"s3://bucket/a +b?endpoint={server.url}", FAST)
+
+
+@pytest.fixture
+def http(server):
+    return open_source(f"{server.url}/bucket/a%20%2Bb", FAST)
+
+
+def read(source, key="x.bin", *span) -> bytes:
+    return b"".join(source.read(source.stat(key), *span))
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "address"),
+    [
+        ("s3://nsd/a b", {}, "https://nsd.s3.amazonaws.com/a%20b"),
+        ("s3://dotted.name", {}, "https://s3.amazonaws.com/dotted.name"),
+        ("s3://nsd", {"AWS_ENDPOINT_URL": "http://x:1/"}, "http://x:1/nsd"),
+        ("s3://nsd", {"AWS_ENDPOINT_URL": "http://x:1", "AWS_ENDPOINT_URL_S3": "http://y:2"}, "http://y:2/nsd"),
+        ("s3://nsd?endpoint=http://z:3", {"AWS_ENDPOINT_URL_S3": "http://y:2"}, "http://z:3/nsd"),
+        (
+            "s3://nsd",
+            {"AWS_ENDPOINT_URL": "http://x:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"},
+            "https://nsd.s3.amazonaws.com",
+        ),
+        ("https://host/nsd/", {}, "https://host/nsd"),
+    ],
+)
+def test_an_address_leads_to_its_store(monkeypatch, url, environment, address):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert open_source(url).url == address
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://x/y", "s3:///key", "s3://b?region=x", "https://h/p?token=1", "https://me:pass@h/p", "http://"]
+)
+def test_an_address_of_another_kind_is_refused_without_telling_a_password(url):
+    with pytest.raises(InputError) as caught:
+        open_source(url)
+    assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["s3", "http", "file", "folder"])
+def test_every_kind_of_source_tells_size_and_gives_any_range(request, kind, tmp_path):
+    (tmp_path / "x.bin").write_bytes(DATA)
+    here = {"file": tmp_path.as_uri(), "folder": tmp_path}
+    source = open_source(here[kind]) if kind in here else request.getfixturevalue(kind)
+    assert source.stat("x.bin").size == len(DATA)
+    assert source.read_bytes("x.bin") == DATA
+    assert read(source, "x.bin", 100_000, 250_001) == DATA[100_000:250_001]
+    with pytest.raises(NotFound, match=r"y\.bin"):
+        source.stat("y.bin")
+    for bad in ("", "/etc/passwd", "a/../b", "a//b"):
+        with pytest.raises(InputError, match="relative"):
+            source.stat(bad)
+
+
+def test_the_version_is_the_etag_or_else_the_time_of_the_last_change(server, http):
+    assert http.stat("x.bin").etag == hashlib.md5(DATA).hexdigest()
+    server.put("/bucket/a +b/old.bin", DATA, etag=None)
+    assert http.stat("old.bin").etag == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert read(http, "old.bin", 5, 9) == DATA[5:9]
+
+
+def test_a_server_that_tells_no_version_is_not_trusted(server, http):
+    server.put("/bucket/a +b/anon.bin", DATA, etag=None, headers={"Last-Modified": ""})
+    with pytest.raises(FetchError, match="without its version"):
+        http.stat("anon.bin")
+
+
+def test_bytes_are_those_of_the_store_also_where_it_says_they_are_compressed(server, s3):
+    server.put("/bucket/a +b/x.nii.gz", DATA, headers={"Content-Encoding": "gzip"})
+    assert s3.read_bytes("x.nii.gz") == DATA
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        (403, Forbidden, "may not be listed"),
+        (404, NotFound, "does not exist"),
+        (410, NotFound, "does not exist"),
+        (503, Unreachable, "3 tries within .* 503"),
+        (418, FetchError, "418"),
+    ],
+)
+def test_what_the_server_answers_is_told_apart(server, s3, status, kind, says):
+    server.statuses["/bucket/a +b/x.bin"] = status
+    with pytest.raises(FetchError, match=says) as caught:
+        s3.stat("x.bin")
+    assert type(caught.value) is kind and "/bucket/a%20%2Bb/x.bin" in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_unreachable():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address, says in ((f"http://127.0.0.1:{port}", "refused"), ("http://no-such-host.invalid", "3 tries")):
+        with pytest.raises(Unreachable, match=says):
+            open_source(address, FAST).stat("x.bin")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(break_after=70_000),
+        Fault(break_after=70_000, reset=True),
+        Fault(stall_after=70_000, stall_s=1),
+        Fault(status=503),
+        Fault(status=429),
+        Fault(break_after=0),
+    ],
+)
+def test_after_a_break_reading_goes_on_where_it_broke(server, s3, fault):
+    path = "/bucket/a +b/x.bin"
+    server.faults[path] = [fault]
+    assert read(s3) == DATA
+    got = fault.stall_after or fault.break_after or 0
+    assert server.gets[path] == [None, f"bytes={got}-{len(DATA) - 1}" if got else None]
+    assert server.sent[path] == len(DATA)
+
+
+def test_tries_count_only_without_progress(server, s3):
+    path = "/bucket/a +b/x.bin"
+    server.faults[path] = [Fault(break_after=10_000) for _ in range(7)]
+    assert read(s3) == DATA
+    server.faults[path] = [Fault(break_after=10_000), *(Fault(break_after=0) for _ in range(9))]
+    with pytest.raises(Unreachable, match="3 tries"):
+        read(s3)
+    server.faults[path] = [Fault(stall_after=0, stall_s=1) for _ in range(9)]
+    with pytest.raises(Unreachable, match="no answer in time"):
+        read(s3)
+
+
+def test_a_server_that_overlooks_ranges_serves_whole_files_but_no_parts(server, http):
+    path = "/bucket/a +b/x.bin"
+    server.faults[path] = [Fault(break_after=70_000), Fault(ignore_range=True)]
+    assert read(http) == DATA
+    server.faults[path] = [Fault(ignore_range=True)]
+    with pytest.raises(FetchError, match="only given out as a whole"):
+        read(http, "x.bin", 10, 20)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(replace=DATA[::-1])],
+        [Fault(break_after=70_000), Fault(replace=DATA[::-1])],
+        [Fault(break_after=70_000), Fault(replace=b"short")],
+        [Fault(truncate=50_000)],
+    ],
+)
+def test_bytes_of_two_versions_are_never_mixed(server, http, faults):
+    server.faults["/bucket/a +b/x.bin"] = faults
+    with pytest.raises(RemoteChanged, match=r"x\.bin was changed"):
+        read(http)
+
+
+def test_a_local_file_that_changes_meanwhile_is_noticed(tmp_path):
+    (tmp_path / "x.bin").write_bytes(DATA)
+    source = open_source(tmp_path)
+    file = source.stat("x.bin")
+    (tmp_path / "x.bin").write_bytes(DATA[:-1])
+    with pytest.raises(RemoteChanged):
+        list(source.read(file))
+
+
+def test_a_small_file_is_verified_and_fetched_once_more(server, s3):
+    path = "/bucket/a +b/x.bin"
+    server.faults[path] = [Fault(corrupt=5)]
+    assert s3.read_bytes("x.bin") == DATA
+    server.faults[path] = [Fault(corrupt=5), Fault(corrupt=6)]
+    with pytest.raises(Corrupt, match="damaged twice: its md5 is"):
+        s3.read_bytes("x.bin")
+
+
+def multipart_etag(data: bytes, part_size: int) -> str:
+    parts = [hashlib.md5(data[i : i + part_size]).digest() for i in range(0, len(data), part_size)]
+    return f"{hashlib.md5(b''.join(parts)).hexdigest()}-{len(parts)}"
+
+
+@pytest.mark.parametrize("block", [1000, 4096, 100_000])
+@pytest.mark.parametrize("part_size", [1024, 99_999, 100_000, 300_000])
+def test_the_sum_of_parts_is_as_a_plain_loop_forms_it(block, part_size):
+    etag = multipart_etag(DATA, part_size)
+    blocks = [DATA[i : i + block] for i in range(0, len(DATA), block)]
+    checksum = etag_checksum(etag, len(DATA), part_size)
+    good = verify(blocks, len(DATA), checksum)
+    assert (good.problem, good.proof, good.sha256) == ("", "md5 of parts", hashlib.sha256(DATA).hexdigest())
+    assert verify([DATA[:-1], b"?"], len(DATA), checksum).problem.endswith(f"not {etag}")
+
+
+def test_parts_of_unknown_size_are_tried_and_prove_nothing_when_none_fits():
+    data = bytes(9 * MIB)
+    for part_size, proof in ((8 * MIB, "md5 of parts"), (5 * MIB, "md5 of parts"), (6 * MIB, "size")):
+        checksum = etag_checksum(multipart_etag(data, part_size), len(data), None)
+        verdict = verify([data], len(data), checksum)
+        assert (verdict.problem, verdict.proof) == ("", proof)
+
+
+@pytest.mark.parametrize("etag", ["", "abc", "Thu, 01 Jan 1970", "0" * 31 + "x", "0" * 32 + "-x", "0" * 32 + "-7"])
+def test_an_etag_that_is_no_sum_of_the_bytes_is_not_taken_for_one(etag):
+    assert etag_checksum(etag, 100, None) is None
+
+
+def test_a_kms_encrypted_object_has_no_sum(server, s3):
+    headers = {"x-amz-server-side-encryption": "aws:kms"}
+    server.put("/bucket/a +b/kms.bin", DATA, etag="0" * 32, headers=headers)
+    assert s3.read_bytes("kms.bin") == DATA
+
+
+def test_sums_are_read_as_sha256sum_writes_them():
+    assert parse_sums(f"{'a' * 64}  ./x y.gz\n{'B' * 64} *z\n\n", "S") == {"x y.gz": "a" * 64, "z": "b" * 64}
+    with pytest.raises(InputError, match="line 2"):
+        parse_sums(f"{'a' * 64}  x\n<html>", "S")
