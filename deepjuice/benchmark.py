@@ -66,7 +66,7 @@ def score_model(
     settings, device = settings or ScoreSettings(), get_device(device)
     store.check_stimuli(benchmark.name, benchmark.stimulus_digest)
     start = time.perf_counter()
-    benchmark = benchmark.select(rois=settings.rois)
+    benchmark = benchmark.subset(rois=settings.rois)
     brain = Brain(benchmark, settings, device)
     scores = _Scores(brain, empty_table(store, brain))
     bar = tqdm(store.maps, f"{store.header.model_uid}: scoring", unit="map", disable=not progress)

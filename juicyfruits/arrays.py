@@ -48,6 +48,19 @@ def blocks(responses: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         _release(responses)
 
 
+def some_responses(responses: np.ndarray, neuroids: np.ndarray, stimuli: np.ndarray) -> np.ndarray:
+    """Return the responses of these neuroids to these stimuli (masks): the same array if those are all of them."""
+    if neuroids.all() and stimuli.all():
+        return responses
+    chosen = np.empty((neuroids.sum(), stimuli.sum(), responses.shape[2]), responses.dtype)
+    row = 0
+    for rows, block in blocks(responses):
+        kept = block[neuroids[rows]][:, stimuli]
+        chosen[row : row + len(kept)] = kept
+        row += len(kept)
+    return chosen
+
+
 def mean_responses(responses: np.ndarray) -> np.ndarray:
     """Average (neuroid, stimulus, repetition) over the repeats that are there, in float64: float32 (neuroid, stimulus).
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from juicyfruits import arrays, prepared
-from juicyfruits.errors import InputError, first_names, near_names
+from juicyfruits import arrays, choosing, prepared
+from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import digest
 from juicyfruits.pictures import open_rgb
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 
 def data_folder() -> Path:
@@ -36,6 +41,7 @@ class Benchmark:
             None for RDMs.
         rois: names of the ROIs.
         rdms: rdms[roi][subject] -> (stimulus, stimulus); for responses {} until `build_rdms` has been called.
+        splithalf_rdms: splithalf_rdms[roi][subject]["train" or "test"] -> the same among the stimuli of a split.
 
     Raises `InputError` for a folder that is not a whole and consistent benchmark.
 
@@ -48,22 +54,42 @@ class Benchmark:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         data = prepared.find_data_file(self.folder)
-        self.info = prepared.read_info(self.folder)
-        self.name: str = self.info.get("name", self.folder.resolve().name)
-        self.stimulus_data = prepared.read_stimuli(self.folder)
-        self._selected: list[str] = []
-        self.responses: np.ndarray | None = None
-        self.rdms: arrays.Rdms = {}
+        info = prepared.read_info(self.folder)
+        stimuli = prepared.read_stimuli(self.folder)
+        name = info.get("name", self.folder.resolve().name)
         if data.name == prepared.RDM_FILE:
-            self.kind = "rdms"
-            self.metadata = pd.DataFrame({"subject": []}, index=pd.Index([], name="neuroid_id"))
-            self.rdms = arrays.read_rdms(data, len(self.stimulus_data))
-            self.rois = list(self.rdms)
-        else:
-            self.kind = "responses"
-            metadata, self.rois = prepared.read_neuroids(self.folder)
-            self.responses = arrays.read_responses(data, metadata.index, self.stimulus_data["stimulus_id"])
-            self.metadata = arrays.with_ncsnr(metadata, self.responses)
+            self._hold(name, stimuli, rdms=arrays.read_rdms(data, len(stimuli)), info=info)
+            return
+        metadata, rois = prepared.read_neuroids(self.folder)
+        responses = arrays.read_responses(data, metadata.index, stimuli["stimulus_id"])
+        prepared.check_repeats(self.folder, stimuli, list(metadata["subject"].unique()), responses.shape[2])
+        self._hold(
+            name, stimuli, metadata=arrays.with_ncsnr(metadata, responses), rois=rois, responses=responses, info=info
+        )
+
+    def _hold(
+        self,
+        name: str,
+        stimuli: pd.DataFrame,
+        *,
+        metadata: pd.DataFrame | None = None,
+        rois: Sequence[str] = (),
+        responses: np.ndarray | None = None,
+        rdms: arrays.Rdms | None = None,
+        info: dict | None = None,
+    ) -> None:
+        """Set all attributes from checked tables and arrays, wherever they come from."""
+        self.name: str = name
+        self.kind = "responses" if rdms is None else "rdms"
+        self.info = info or {}
+        self.stimulus_data = stimuli
+        self.metadata = pd.DataFrame({"subject": []}, index=pd.Index([], name="neuroid_id")) if rdms else metadata
+        self.responses = responses
+        self.rois = list(rdms or rois)
+        self.rdms: arrays.Rdms = rdms or {}
+        self.splithalf_rdms: dict[str, dict[str, dict[str, np.ndarray]]] = self._halves(self.rdms)
+        self._whole: Benchmark | None = None  # what `subset` chose from, and what it chose
+        self._chosen: list[str] = []
 
     @property
     def subjects(self) -> list[str]:
@@ -74,7 +100,7 @@ class Benchmark:
 
     @property
     def image_paths(self) -> list[str]:
-        """Absolute paths of the pictures, in the order of the stimuli."""
+        """Absolute paths of the pictures, or their addresses in one HDF5 file, in the order of the stimuli."""
         return list(self.stimulus_data["image_path"])
 
     @cached_property
@@ -84,7 +110,7 @@ class Benchmark:
         The average is taken in float64, whatever the dtype of `responses`.
         """
         return pd.DataFrame(
-            arrays.mean_responses(self._need_responses()),
+            arrays.mean_responses(self.need_responses()),
             index=self.metadata.index,
             columns=pd.Index(self.stimulus_data["stimulus_id"], name="stimulus_id"),
             copy=False,
@@ -93,7 +119,7 @@ class Benchmark:
     def check_varies(self) -> None:
         """Raise `InputError` for neuroids that answer all train or all test stimuli alike: they have no score."""
         for split, rows in (("train", self.train), ("test", self.test)):
-            flat = self.metadata.index[arrays.constant_rows(self._need_responses(), rows)]
+            flat = self.metadata.index[arrays.constant_rows(self.need_responses(), rows)]
             if len(flat):
                 raise InputError(
                     f"{self.folder}: {len(flat)} neuroids answer all {split} stimuli alike and have no score: "
@@ -101,8 +127,15 @@ class Benchmark:
                 )
 
     def repeats(self) -> np.ndarray:
-        """Return n_i, how many repeats each mean rests on: int (neuroid, stimulus)."""
-        return arrays.count_repeats(self._need_responses())
+        """Return n_i, how many repeats each mean rests on: int (neuroid, stimulus).
+
+        They are counted in `responses`; of responses that are averages already, the column `n_repeats`, or
+        `n_repeats_SUBJECT`, of the stimuli says them, and without it they count as one.
+        """
+        said = prepared.said_repeats(self.stimulus_data, self.subjects)
+        if not said:
+            return arrays.count_repeats(self.need_responses())
+        return np.stack([said[subject] for subject in self.metadata["subject"]])
 
     @property
     def train(self) -> np.ndarray:
@@ -116,9 +149,13 @@ class Benchmark:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the folder's content (tables, responses or RDMs, pictures) and of what `select` chose from it."""
-        content = prepared.content_digest(self.folder, self.stimulus_data)
-        return digest(content, *self._selected) if self._selected else content
+        """Digest of the content (tables, responses or RDMs, pictures) and of what `subset` chose from it."""
+        if self._whole is not None:
+            return digest(self._whole.digest, *self._chosen)
+        return self._content_digest()
+
+    def _content_digest(self) -> str:
+        return prepared.content_digest(self.folder, self.stimulus_data)
 
     @cached_property
     def stimulus_digest(self) -> str:
@@ -129,12 +166,18 @@ class Benchmark:
         """Return a picture as RGB (see `open_rgb`) by its row number or stimulus_id; a random one for None."""
         if index is None:
             index = int(np.random.default_rng().integers(len(self.stimulus_data)))
-        if isinstance(index, str):
-            ids = list(self.stimulus_data["stimulus_id"])
-            if index not in ids:
-                raise InputError(f"no stimulus {index!r} in {self.name}; {near_names(index, ids)}")
-            index = ids.index(index)
-        return open_rgb(self.image_paths[index])
+        return open_rgb(self.image_paths[choosing.stimulus_row(self, index)])
+
+    def plot_stimuli(self, indices: Iterable[int | str] | None = None, n: int = 12) -> Figure:
+        """Return a figure of these pictures (row numbers or stimulus_ids), or of `n` spread over all; see `plots`."""
+        from juicyfruits.plots import plot_stimuli
+
+        return plot_stimuli(self, indices, n)
+
+    @property
+    def roi_indices(self) -> dict[str, dict[str, np.ndarray]]:
+        """Row numbers of the neuroids: `get_roi_indices()`."""
+        return self.get_roi_indices()
 
     def get_roi_indices(self, row_number: bool = True) -> dict[str, dict[str, np.ndarray]]:
         """Return indices[roi][subject]: row numbers of its neuroids, or their ids; pairs without any are left out."""
@@ -147,62 +190,93 @@ class Benchmark:
                     indices.setdefault(roi, {})[subject] = labels[rows]
         return indices
 
+    def get_roi_structure(self, mode: str = "global") -> pd.DataFrame:
+        """Return how many neuroids each ROI has: ROI x ["neuroids"], or ROI x subject for the mode "subject"."""
+        self.need_responses()
+        if mode not in ("global", "subject"):
+            raise InputError(f"mode={mode!r}: expected 'global' or 'subject'")
+        counts = self.metadata.groupby("subject", sort=False)[self.rois].sum().T.rename_axis("roi")
+        return counts if mode == "subject" else counts.sum(axis=1).to_frame("neuroids")
+
     def build_rdms(self, compute_rdm: Callable[..., np.ndarray], **kwargs) -> arrays.Rdms:
         """Compute, keep as `rdms` and return rdms[roi][subject] = compute_rdm(X, **kwargs).
 
-        X is the averaged responses of the subject's neuroids in the ROI, (stimulus, neuroid).
+        X is the averaged responses of the subject's neuroids in the ROI, float32 (stimulus, neuroid);
+        `splithalf_rdms` is made likewise of the train and of the test stimuli alone. What compute_rdm returns, an
+        array or a tensor, is kept as it is.
         """
         values = self.response_data.to_numpy()
-        self.rdms = {
-            roi: {subject: compute_rdm(values[rows].T, **kwargs) for subject, rows in by_subject.items()}
-            for roi, by_subject in self.get_roi_indices().items()
-        }
+        self.rdms, self.splithalf_rdms = {}, {}
+        for roi, by_subject in self.roi_indices.items():
+            self.rdms[roi], self.splithalf_rdms[roi] = {}, {}
+            for subject, rows in by_subject.items():
+                X = np.ascontiguousarray(values[rows].T)
+                self.rdms[roi][subject] = compute_rdm(X, **kwargs)
+                self.splithalf_rdms[roi][subject] = {
+                    "train": compute_rdm(X[self.train], **kwargs),
+                    "test": compute_rdm(X[self.test], **kwargs),
+                }
         return self.rdms
 
-    def select(self, rois: str | Iterable[str] | None = None, subjects: str | Iterable[str] | None = None) -> Benchmark:
-        """Return a benchmark of only these ROIs and subjects, all by default; one name may be given as plain text.
-
-        ROIs that are not named, and of which these subjects have none, are left out. Raises `InputError` for an unknown
-        name, and for a named ROI of which these subjects have none.
-        """
-        subjects = self._known("subject", subjects, self.subjects)
-        present = [roi for roi in self.rois if self._has(roi, subjects)]
-        rois = self._known("ROI", present if rois is None else rois, self.rois)
-        for roi in rois:
-            if roi not in present:
-                raise InputError(f"ROI {roi!r} has no neuroids in {', '.join(subjects)}; choose other ROIs or subjects")
-        chosen = copy.copy(self)
-        for cached in ("response_data", "digest"):
-            chosen.__dict__.pop(cached, None)
-        chosen._selected = [*self._selected, "rois", *rois, "subjects", *subjects]
-        chosen.rois = rois
-        chosen.rdms = {
-            roi: {subject: rdm for subject, rdm in self.rdms[roi].items() if subject in subjects}
-            for roi in rois
-            if roi in self.rdms
+    def _halves(self, rdms: arrays.Rdms) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+        splits = {"train": self.train, "test": self.test}
+        return {
+            roi: {
+                subject: {split: rdm[np.ix_(rows, rows)] for split, rows in splits.items()}
+                for subject, rdm in by_subject.items()
+            }
+            for roi, by_subject in rdms.items()
         }
-        if self.kind == "responses":
-            rows = self.metadata[rois].any(axis=1) & self.metadata["subject"].isin(subjects)
-            others = [roi for roi in self.rois if roi not in rois]
-            chosen.metadata = self.metadata.loc[rows].drop(columns=others)
-            chosen.responses = self._need_responses()[rows.to_numpy()]
+
+    def to_xarray(self, average: bool = False) -> xr.DataArray:
+        """Return the responses as a labelled array (presentation, neuroid); see `juicyfruits.labelled.to_xarray`."""
+        from juicyfruits.labelled import to_xarray
+
+        return to_xarray(self, average)
+
+    def subset(
+        self,
+        rois: str | Iterable[str] | None = None,
+        subjects: str | Iterable[str] | None = None,
+        stimuli: Iterable[str] | np.ndarray | None = None,
+        ncsnr: float | None = None,
+    ) -> Benchmark:
+        """Return a benchmark of only these ROIs, subjects and stimuli, and of neuroids with an ncsnr above this.
+
+        All by default; one name may be given as plain text. Stimuli are ids or a boolean mask (stimulus,); they keep
+        the benchmark's order, and each its place in train or test. ROIs that are not named, and of which no neuroid is
+        left, are left out, and RDMs built from responses are to be built again. Raises `InputError` for an unknown
+        name, and for a named ROI of which nothing is left.
+        """
+        subjects = choosing.known(self, "subject", subjects, self.subjects)
+        neuroids = choosing.neuroids(self, subjects, ncsnr)
+        rois = choosing.rois(self, rois, subjects, neuroids)
+        chosen = copy.copy(self)
+        for cached in ("response_data", "digest", "stimulus_digest"):
+            chosen.__dict__.pop(cached, None)
+        chosen._whole = self
+        chosen._chosen = ["rois", *rois, "subjects", *subjects]
+        rows = choosing.stimuli(self, stimuli)
+        if stimuli is not None:
+            chosen._chosen += ["stimuli", *self.stimulus_data["stimulus_id"][rows]]
+            chosen.stimulus_data = choosing.some_stimuli(self, rows)
+        if ncsnr is not None:
+            chosen._chosen += ["ncsnr", repr(float(ncsnr))]
+        chosen.rois = rois
+        if self.kind == "rdms":
+            chosen.rdms = {
+                roi: {s: rdm[np.ix_(rows, rows)] for s, rdm in self.rdms[roi].items() if s in subjects} for roi in rois
+            }
+        else:
+            neuroids = neuroids & self.metadata[rois].any(axis=1).to_numpy()
+            chosen.metadata = self.metadata.loc[neuroids].drop(columns=[roi for roi in self.rois if roi not in rois])
+            chosen.responses = arrays.some_responses(self.responses, neuroids, rows)
+            chosen.rdms = {}
+        chosen.splithalf_rdms = chosen._halves(chosen.rdms)
         return chosen
 
-    def _has(self, roi: str, subjects: list[str]) -> bool:
-        if self.kind == "rdms":
-            return any(subject in self.rdms[roi] for subject in subjects)
-        return bool(self.metadata.loc[self.metadata["subject"].isin(subjects), roi].any())
-
-    def _known(self, what: str, names: str | Iterable[str] | None, known: list[str]) -> list[str]:
-        names = known if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
-        for name in names:
-            if name not in known:
-                raise InputError(f"no {what} {name!r} in benchmark {self.name!r}; {near_names(name, known)}")
-        if not names:
-            raise InputError(f"no {what} chosen from benchmark {self.name!r}; known are {first_names(known, 20)}")
-        return names
-
-    def _need_responses(self) -> np.ndarray:
+    def need_responses(self) -> np.ndarray:
+        """Return `responses`; an `InputError` says where there are none."""
         if self.responses is None:
             raise InputError(f"benchmark {self.name!r} holds RDMs only; it has no responses of single neuroids")
         return self.responses
@@ -216,7 +290,8 @@ class Benchmark:
         if self.kind == "rdms":
             lines.append(f"  RDMs: {', '.join(f'{roi} ({len(rdms)})' for roi, rdms in self.rdms.items())}")
         else:
+            unit = "Voxels" if "voxel_x" in self.metadata else "Neuroids"
             sizes = self.metadata[self.rois].sum().sort_values(ascending=False, kind="stable").head(5)
-            lines.append(f"  Responding Neuroids: {len(self.metadata)} (up to {self.responses.shape[2]} repeats)")
+            lines.append(f"  Responding {unit}: {len(self.metadata)} (up to {self.responses.shape[2]} repeats)")
             lines.append(f"  Largest ROIs: {', '.join(f'{roi} ({size})' for roi, size in sizes.items())}")
         return "\n".join(lines)

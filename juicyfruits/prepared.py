@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from juicyfruits.errors import InputError, first_names
+from juicyfruits.errors import InputError, first_names, near_names
 from juicyfruits.files import digest, reading
 from juicyfruits.picture_file import count_pictures, split_address
 from juicyfruits.pictures import picture_content
@@ -29,6 +29,7 @@ ROI_PREFIX = "roi_"
 RESPONSE_FILES = ("responses.npy", "responses.parquet", "responses.csv")
 RDM_FILE = "rdms.npz"
 SPLITS = ("train", "test")
+REPEATS = "n_repeats"
 MIN_STIMULI = 3  # in train and in test: fewer have no correlation
 SAID = ("name", "title", "dataset", "image_set", "source", "digest")  # what benchmark.json says in text
 
@@ -69,7 +70,7 @@ def read_stimuli(folder: Path) -> pd.DataFrame:
     path = folder / "stimuli.csv"
     table = _read_table(path, ("stimulus_id", "image_path"))
     _check_unique(path, table["stimulus_id"])
-    _check_split(path, table)
+    check_split(path, table)
     _check_pictures(path, table["image_path"])
     table["image_path"] = [str((folder / name).resolve()) for name in table["image_path"]]
     return table
@@ -80,6 +81,55 @@ def train_rows(stimuli: pd.DataFrame) -> np.ndarray:
     if "split" in stimuli.columns:
         return (stimuli["split"] == "train").to_numpy()
     return np.arange(len(stimuli)) % 2 == 0
+
+
+def check_split(where: Path | str, table: pd.DataFrame) -> None:
+    """Raise `InputError` for a split other than train and test, and for too few stimuli in either."""
+    if "split" in table.columns:
+        wrong = sorted(set(table["split"].astype(str)) - set(SPLITS))
+        if wrong:
+            raise InputError(f"{where}: column 'split' must hold train or test, but has {first_names(wrong)}")
+    n_train = int(train_rows(table).sum())
+    n_test = len(table) - n_train
+    if min(n_train, n_test) < MIN_STIMULI:
+        raise InputError(
+            f"{where} must leave at least {MIN_STIMULI} stimuli in train and in test, but has {n_train} and {n_test}; "
+            "add stimuli or change the column 'split'"
+        )
+
+
+def check_repeats(folder: Path, stimuli: pd.DataFrame, subjects: list[str], n_repetitions: int) -> None:
+    """Raise `InputError` for columns of repeats in stimuli.csv that are no counts, or that contradict the responses."""
+    path = folder / "stimuli.csv"
+    columns = _repeat_columns(stimuli)
+    for name in columns:
+        counts = pd.to_numeric(stimuli[name], errors="coerce")
+        if not ((counts >= 1) & (counts % 1 == 0)).all():
+            wrong = stimuli[name][~((counts >= 1) & (counts % 1 == 0))]
+            raise InputError(f"{path}: column {name!r} must hold whole numbers from 1, but has {first_names(wrong)}")
+        subject = name.removeprefix(REPEATS).removeprefix("_")
+        if subject and subject not in subjects:
+            raise InputError(f"{path}: column {name!r} is of no subject; {near_names(subject, subjects)}")
+    if columns and n_repetitions > 1:
+        raise InputError(
+            f"{path}: column {columns[0]!r} is for responses that are averages, but these have up to {n_repetitions} "
+            "repeats, which are counted; leave it out"
+        )
+    lacking = [subject for subject in subjects if columns and not {REPEATS, f"{REPEATS}_{subject}"} & set(columns)]
+    if lacking:
+        raise InputError(f"{path} says the repeats of other subjects, but not of {first_names(lacking)}; add a column")
+
+
+def said_repeats(stimuli: pd.DataFrame, subjects: list[str]) -> dict[str, np.ndarray]:
+    """Return how many repeats each average rests on, int (stimulus,) a subject; {} where the stimuli do not say."""
+    if not _repeat_columns(stimuli):
+        return {}
+    names = {subject: f"{REPEATS}_{subject}" for subject in subjects}
+    return {s: stimuli[name if name in stimuli else REPEATS].to_numpy(int) for s, name in names.items()}
+
+
+def _repeat_columns(stimuli: pd.DataFrame) -> list[str]:
+    return [name for name in stimuli if name == REPEATS or str(name).startswith(f"{REPEATS}_")]
 
 
 def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -149,20 +199,6 @@ def _check_pictures(path: Path, names: pd.Series) -> None:
     for file, row in last.items():
         if row >= (n_pictures := count_pictures(file)):
             raise InputError(f"{path} names row {row} of {file}, which has {n_pictures}: 0 to {n_pictures - 1}")
-
-
-def _check_split(path: Path, table: pd.DataFrame) -> None:
-    if "split" in table.columns:
-        wrong = sorted(set(table["split"].astype(str)) - set(SPLITS))
-        if wrong:
-            raise InputError(f"{path}: column 'split' must hold train or test, but has {first_names(wrong)}")
-    n_train = int(train_rows(table).sum())
-    n_test = len(table) - n_train
-    if min(n_train, n_test) < MIN_STIMULI:
-        raise InputError(
-            f"{path} must leave at least {MIN_STIMULI} stimuli in train and in test, but has {n_train} and {n_test}; "
-            "add stimuli or change the column 'split'"
-        )
 
 
 def _check_numbers(path: Path, table: pd.DataFrame) -> None:

@@ -112,7 +112,7 @@ def test_a_permuted_benchmark_scores_zero_on_test_and_below_on_train(run):
     store.maps = store.maps[:: len(store.maps) // 4]
     rng, test, train = np.random.default_rng(0), [], []
     for _ in range(8):
-        benchmark = Benchmark(workdir / "data/nsd_mini").select(rois=["EVC", "OTC"])
+        benchmark = Benchmark(workdir / "data/nsd_mini").subset(rois=["EVC", "OTC"])
         benchmark.responses = np.asarray(benchmark.responses)[:, rng.permutation(len(benchmark.image_paths))]
         table = score_model(store, benchmark, ScoreSettings(metrics=("eReg",)), "cpu", progress=False)
         mean = table["score"].sel(metric="eReg").mean(["layer", "region", "subject"])

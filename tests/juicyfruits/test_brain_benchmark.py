@@ -51,16 +51,16 @@ def test_rdms_are_built_from_averaged_responses(own_folder):
     assert b.rdms is rdms and list(rdms) == ["V4", "IT"] and list(rdms["IT"]) == ["m2"]
 
 
-def test_select(own_folder):
+def test_subset(own_folder):
     b = Benchmark(own_folder)
-    v4 = b.select(rois=["V4"], subjects=["m1"])
+    v4 = b.subset(rois=["V4"], subjects=["m1"])
     assert list(v4.metadata.index) == ["a", "b"] and v4.rois == ["V4"] and "IT" not in v4.metadata.columns
     np.testing.assert_allclose(v4.response_data, b.response_data.loc[["a", "b"]])
-    assert v4.digest != b.digest and v4.digest != b.select(rois=["V4"]).digest
+    assert v4.digest != b.digest and v4.digest != b.subset(rois=["V4"]).digest
     with pytest.raises(InputError, match="no ROI 'V1' in benchmark 'own'; did you mean 'V4'"):
-        b.select(rois=["V1"])
+        b.subset(rois=["V1"])
     with pytest.raises(InputError, match="no subject 'm3'"):
-        b.select(subjects=["m3"])
+        b.subset(subjects=["m3"])
 
 
 def test_repr_is_compact(own_folder):
@@ -150,13 +150,13 @@ def test_blocks_change_nothing(own_folder, monkeypatch, block):
         b.check_varies()
 
 
-def test_select_names_and_empty_regions(own_folder):
+def test_subset_names_and_empty_regions(own_folder):
     b = Benchmark(own_folder)
-    assert b.select(rois="V4", subjects="m1").rois == b.select(subjects=["m1"]).rois == ["V4"]
+    assert b.subset(rois="V4", subjects="m1").rois == b.subset(subjects=["m1"]).rois == ["V4"]
     with pytest.raises(InputError, match="ROI 'IT' has no neuroids in m1"):
-        b.select(rois=["IT"], subjects=["m1"])
+        b.subset(rois=["IT"], subjects=["m1"])
     with pytest.raises(InputError, match=r"no ROI chosen .* known are 'V4', 'IT'"):
-        b.select(rois=[])
+        b.subset(rois=[])
 
 
 def test_rdms(tmp_path):
@@ -164,7 +164,7 @@ def test_rdms(tmp_path):
     b = Benchmark(rdm_folder(tmp_path / "k", IT__m1=rdm, IT__m2=2 * rdm, V1=3 * rdm))
     assert (b.kind, b.rois, b.subjects, b.responses) == ("rdms", ["IT", "V1"], ["m1", "m2", "group"], None)
     np.testing.assert_array_equal(b.rdms["V1"]["group"], 3 * rdm)
-    assert list(b.select(rois=["IT"], subjects=["m2"]).rdms["IT"]) == ["m2"]
+    assert list(b.subset(rois=["IT"], subjects=["m2"]).rdms["IT"]) == ["m2"]
     assert "RDMs: IT (2), V1 (1)" in repr(b) and b.get_roi_indices() == {}
     with pytest.raises(InputError, match="holds RDMs only"):
         _ = b.response_data

@@ -1,0 +1,88 @@
+"""What `Benchmark.subset` is asked for: names and masks, checked against the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from juicyfruits.errors import InputError, first_names, near_names
+from juicyfruits.prepared import check_split
+
+if TYPE_CHECKING:
+    from juicyfruits.benchmark import Benchmark
+
+
+def known(benchmark: Benchmark, what: str, names: str | Iterable[str] | None, all_names: list[str]) -> list[str]:
+    """Return the named ones, each once, or all for None; an unknown name, or none at all, is an `InputError`."""
+    names = all_names if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    known_names = set(all_names)
+    for name in names:
+        if name not in known_names:
+            raise InputError(f"no {what} {name!r} in benchmark {benchmark.name!r}; {near_names(name, all_names)}")
+    if not names:
+        raise InputError(f"no {what} chosen from benchmark {benchmark.name!r}; known are {first_names(all_names, 20)}")
+    return names
+
+
+def neuroids(benchmark: Benchmark, subjects: list[str], ncsnr: float | None) -> np.ndarray:
+    """Mark the neuroids of these subjects whose ncsnr is above the threshold: bool (neuroid,)."""
+    rows = benchmark.metadata["subject"].isin(subjects).to_numpy()
+    if ncsnr is not None:
+        benchmark.need_responses()
+        rows = rows & (benchmark.metadata["ncsnr"] > ncsnr).to_numpy()
+        if not rows.any():
+            raise InputError(
+                f"no neuroid of {', '.join(subjects)} has an ncsnr above {ncsnr:g}; the largest is "
+                f"{benchmark.metadata['ncsnr'].max():g}, so lower the threshold"
+            )
+    return rows
+
+
+def rois(
+    benchmark: Benchmark, names: str | Iterable[str] | None, subjects: list[str], neuroids: np.ndarray
+) -> list[str]:
+    """Return the named ROIs, or all, that have some of these neuroids (or RDMs of these subjects)."""
+    if benchmark.kind == "rdms":
+        present = [roi for roi in benchmark.rois if set(subjects) & set(benchmark.rdms[roi])]
+    else:
+        present = [roi for roi in benchmark.rois if benchmark.metadata[roi].to_numpy()[neuroids].any()]
+    chosen = present if names is None else known(benchmark, "ROI", names, benchmark.rois)
+    for roi in chosen:
+        if roi not in present:
+            raise InputError(
+                f"ROI {roi!r} has no neuroids in {', '.join(subjects)}, or none above the ncsnr threshold; choose "
+                "other ROIs or subjects, or lower the threshold"
+            )
+    return known(benchmark, "ROI", chosen, benchmark.rois)
+
+
+def stimuli(benchmark: Benchmark, chosen: Iterable[str] | np.ndarray | None) -> np.ndarray:
+    """Mark the chosen stimuli, given as ids or as a mask: bool (stimulus,)."""
+    ids = list(benchmark.stimulus_data["stimulus_id"])
+    if chosen is None:
+        return np.ones(len(ids), bool)
+    if not isinstance(chosen, str) and (mask := np.asarray(list(chosen))).dtype == bool:
+        if mask.shape != (len(ids),):
+            raise InputError(f"a mask of stimuli must have the shape ({len(ids)},), but has {mask.shape}")
+        return mask
+    return np.isin(ids, known(benchmark, "stimulus", chosen, ids))
+
+
+def some_stimuli(benchmark: Benchmark, rows: np.ndarray) -> pd.DataFrame:
+    """Return the table of these stimuli (a mask), with the split that each has, chosen or not."""
+    table = benchmark.stimulus_data.assign(split=np.where(benchmark.train, "train", "test"))[rows]
+    check_split(f"{benchmark.name}, {len(table)} chosen stimuli", table)
+    return table.reset_index(drop=True)
+
+
+def stimulus_row(benchmark: Benchmark, index: int | str) -> int:
+    """Return the row number of a stimulus, given as that or by its id."""
+    ids = list(benchmark.stimulus_data["stimulus_id"])
+    if isinstance(index, str):
+        return ids.index(known(benchmark, "stimulus", index, ids)[0])
+    if not -len(ids) <= index < len(ids):
+        raise InputError(f"no stimulus {index} in benchmark {benchmark.name!r}; it has {len(ids)}: 0 to {len(ids) - 1}")
+    return index
