@@ -19,9 +19,10 @@ def estimate_ncsnr(responses: np.ndarray, total_variance: float | None = None) -
 
     `responses` is (neuroid, stimulus, repetition), any float dtype, NaN where a repeat is missing; images without
     any repeat are left out. NSD's own maps rest on betas that are z-scored within each session, so `total_variance`
-    is 1 there. Returns float64 (neuroid,): NaN where no image has two repeats or fewer than two images have any, and
-    inf for a signal without noise. Source: Allen et al. 2022 (Nature Neuroscience 25, Methods, "Noise ceiling
-    estimation"); GLMsingle's example on noise ceilings takes the variance of all single trials as the total.
+    is 1 there (and on the images shown three times alone). Returns float64 (neuroid,): NaN where no image has two
+    repeats or fewer than two images have any, and inf for a signal without noise. Sources: Allen et al. 2022 (Nature
+    Neuroscience 25, Methods, "Noise ceiling estimation"); `export_noiseceiling.m` and `translatevmetric.m` of
+    https://github.com/cvnlab/nsddatapaper, which wrote the maps.
 
     >>> rng = np.random.default_rng(0)
     >>> signal = rng.standard_normal((1, 500, 1))

@@ -176,6 +176,8 @@ OTC_MIN_TVALUE = 1.0
 mfs-words and the mTL and aTL areas do not [DeepNSD, `nsd_parser.py` and the columns of `voxel_metadata_OTC.csv`]."""
 
 FLOC_MAPS = ("floc-faces", "floc-bodies", "floc-places", "floc-words")
+FLOC_TVALUES = {f"{name}-tval": name for name in FLOC_MAPS}
+"""Names by which `roi_map` knows the volumes of t-values, and the maps of areas they belong to."""
 
 
 def subject_number(subject: str) -> int:
@@ -197,11 +199,13 @@ def responses_tsv(subject: str) -> str:
 
 
 def roi_map(subject: str, name: str, space: str = DEFAULT_SPACE) -> str:
-    """Path of one ROI volume of both hemispheres, (X, Y, Z) whole codes [manual, "ROIs"].
+    """Path of one ROI volume of both hemispheres, (X, Y, Z) whole codes [manual, "ROIs"], or one of `FLOC_TVALUES`.
 
     >>> roi_map("subj01", "streams")
     'nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz'
     """
+    if name in FLOC_TVALUES:
+        return floc_tvalues(subject, FLOC_TVALUES[name], space)
     return f"nsddata/ppdata/{subject}/{space}/roi/{name}.nii.gz"
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from juicyfruits.benchmark import Benchmark
 from juicyfruits.errors import InputError, near_names
@@ -21,15 +20,13 @@ from juicyfruits.files import check_replaceable, remove
 from juicyfruits.ncsnr import compare_ncsnr
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.design import Trials, choose_stimuli, read_trials
-from juicyfruits.nsd.files import open_hdf5
-from juicyfruits.nsd.responses import REPEATS, Answers, Job, join_files, read_all
+from juicyfruits.nsd.responses import Answers, Job, join_files, read_all
 from juicyfruits.nsd.rois import named_rois
+from juicyfruits.nsd.stimuli import read_images
 from juicyfruits.nsd.voxels import COLUMNS, Voxels, choose_voxels, none_left, told
 from juicyfruits.prepared import ROI_PREFIX
+from juicyfruits.versions import PREPARE
 from juicyfruits.write import write_benchmark
-
-STAGE_VERSION = 2
-"""Raise it when the method changes: prepared benchmarks then have to be made again."""
 
 
 def prepare_nsd(
@@ -85,18 +82,18 @@ def prepare_nsd(
     print(f"{len(stimuli)} stimuli of {image_set}; {n_dropped} dropped because not every subject has seen them")
     voxels = {s: choose_voxels(source, s, rois, ncsnr_threshold, beta_version, space) for s in subjects}
     counts = count_repeats(trials, stimuli)
+    n_repeats = int(counts.max(axis=None))
     if repeats == "mean":
         stimuli = pd.concat([stimuli, counts.add_prefix("n_repeats_")], axis=1)
     with scratch_folder(out) as scratch:
         work = [
-            Job(trials[s], voxels[s], stimuli["nsd_id"].to_numpy(), counts.max(axis=None), repeats, scratch / s, line)
-            for line, s in enumerate(subjects)
+            Job(trials[s], voxels[s], stimuli["nsd_id"].to_numpy(), n_repeats, repeats == "mean", scratch / s)
+            for s in subjects
         ]
         answers = dict(zip(subjects, read_all(work, jobs), strict=True))
         tables, masked = zip(*(keep_usable(s, voxels[s], answers[s]) for s in subjects), strict=True)
         neuroids = merge_tables(tables, rois)
-        n_repeats = counts.max(axis=None) if repeats == "keep" else 1
-        shape = (len(neuroids), len(stimuli), int(n_repeats))
+        shape = (len(neuroids), len(stimuli), n_repeats if repeats == "keep" else 1)
         return write_benchmark(
             out,
             stimuli,
@@ -119,7 +116,7 @@ def prepare_nsd(
                     s: check_ncsnr(s, table, answers[s]) for s, table in zip(subjects, tables, strict=True)
                 },
                 "dropped_stimuli": n_dropped,
-                "stage_version": STAGE_VERSION,
+                "stage_version": PREPARE,
                 "source": source.resolve().name,
             },
         )
@@ -130,7 +127,7 @@ def _check_options(rois: Sequence[str] | None, repeats: str, jobs: int) -> None:
     for roi in named_rois(rois or ()):
         if roi in (*COLUMNS, "ncsnr_recomputed"):
             raise InputError(f"no ROI can be called {roi!r}, as a column of the neuroids is; choose another name")
-    if repeats not in REPEATS:
+    if repeats not in ("keep", "mean"):
         raise InputError(f"repeats must be 'keep' or 'mean', but is {repeats!r}")
     if jobs < 1:
         raise InputError(f"jobs must be 1 or more, but is {jobs}")
@@ -174,22 +171,6 @@ def check_ncsnr(subject: str, table: pd.DataFrame, answers: Answers) -> dict:
             "sessions, or are its axes, or the betas', in another order?"
         )
     return found
-
-
-def read_images(source: Path, nsd_ids: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the chosen pictures, (height, width, 3) uint8, one range of the file at a time."""
-    with open_hdf5(source / layout.STIMULI, "imgBrick") as brick:
-        if brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[3] != 3:
-            raise InputError(
-                f"{source / layout.STIMULI}: /imgBrick must be uint8 (picture, height, width, 3), but is {brick.dtype} "
-                f"{brick.shape}; fetch it again"
-            )
-        if nsd_ids.max() >= len(brick):
-            raise InputError(
-                f"{source / layout.STIMULI} has {len(brick)} pictures, but number {nsd_ids.max()} is needed"
-            )
-        for nsd_id in tqdm(nsd_ids, desc="pictures", unit="picture"):
-            yield brick[nsd_id]
 
 
 def merge_tables(tables: Sequence[pd.DataFrame], rois: Sequence[str] | None) -> pd.DataFrame:

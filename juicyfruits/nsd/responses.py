@@ -23,7 +23,6 @@ from juicyfruits.nsd.files import open_hdf5
 from juicyfruits.nsd.voxels import Voxels
 
 BLOCK = 2**22  # values a block, voxels x trials: 32 MiB as float64, a few times over
-REPEATS = ("keep", "mean")
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,16 @@ class Job:
         trials, voxels: the subject's.
         nsd_ids: (stimulus,) pictures to keep, 0-based.
         n_repeats: repetitions to keep of each.
-        repeats: "keep", or "mean" for the average over those that are there.
+        average: over the repetitions that are there, instead of keeping them.
         path: file to write: raw little-endian float32 of (usable voxel, stimulus, repetition).
-        line: line of the progress bar.
     """
 
     trials: Trials
     voxels: Voxels
     nsd_ids: np.ndarray
     n_repeats: int
-    repeats: str
+    average: bool
     path: Path
-    line: int
 
 
 @dataclass(frozen=True)
@@ -93,16 +90,19 @@ def read_answers(job: Job) -> Answers:
     pictures, counts = np.unique(shown, return_counts=True)
     repeated = trial_table(shown, pictures[counts >= 2], counts.max(initial=0))
     usable, ncsnr = [], []
-    with job.path.open("wb") as out, progress(job) as bar:
+    with (
+        job.path.open("wb") as out,
+        tqdm(total=len(job.voxels.table), desc=f"{job.trials.subject} betas", unit="voxel") as bar,
+    ):
         for betas in read_blocks(job.trials, job.voxels):
             varies = np.all([part.max(axis=1) > part.min(axis=1) for part in betas], axis=0)
             scores = with_missing([zscore(part[varies]) for part in betas])
-            values = scores[:, kept]
-            if job.repeats == "mean":
+            values = np.take(scores, kept, axis=1)
+            if job.average:
                 values = np.nanmean(values, axis=2, keepdims=True)
             values.astype("<f4").tofile(out)
             usable.append(varies)
-            ncsnr.append(estimate_ncsnr(scores[:, repeated], total_variance=1.0))
+            ncsnr.append(estimate_ncsnr(np.take(scores, repeated, axis=1), total_variance=1.0))
             bar.update(len(varies))
     return Answers(job.path, np.concatenate(usable), np.concatenate(ncsnr), int((counts[counts >= 2] - 1).sum()))
 
@@ -180,8 +180,3 @@ def join_files(parts: list[Path], shape: tuple[int, ...], path: Path) -> Path:
                 shutil.copyfileobj(rows, file, 2**22)
             part.unlink()
     return path
-
-
-def progress(job: Job) -> tqdm:
-    """Return the progress bar of a job, over its voxels."""
-    return tqdm(total=len(job.voxels.table), desc=f"{job.trials.subject} betas", unit="voxel", position=job.line)

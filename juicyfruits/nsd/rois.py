@@ -13,9 +13,18 @@ from juicyfruits.nsd import layout
 ReadMap = Callable[[str], np.ndarray]
 """Gives the volume (X, Y, Z) of an ROI map by its name, such as "streams"."""
 
+
+def _otc() -> str:
+    strong = [
+        f"({' | '.join(area for area in layout.OTC_AREAS if area in layout.ROI_MAPS[name].values())}) & {tvalues}"
+        for tvalues, name in layout.FLOC_TVALUES.items()
+    ]
+    return " | ".join([f"nsdgeneral & ({' | '.join(layout.OTC_STREAMS)})", *strong])
+
+
 DEFINITIONS: dict[str, str] = {
     "EVC": "prf-visualrois",
-    "OTC": f"nsdgeneral & ({' | '.join(layout.OTC_STREAMS)}) | {' | '.join(layout.FLOC_MAPS)}",
+    "OTC": _otc(),
     **{area: " | ".join(parts) for area, parts in layout.ROI_GROUPS.items()},
 }
 """Names that stand for an expression: the voxel sets of [DeepNSD] in `juicyfruits.nsd.layout`, and areas in parts."""
@@ -29,7 +38,7 @@ Tree = tuple
 def known_rois() -> list[str]:
     """Every name that an expression may hold: voxel sets and areas, whole maps, and the single labels of the maps."""
     labels = [label for table in layout.ROI_MAPS.values() for label in table.values()]
-    return list(dict.fromkeys([*DEFINITIONS, *layout.ROI_MAPS, *labels]))
+    return list(dict.fromkeys([*DEFINITIONS, *layout.ROI_MAPS, *layout.FLOC_TVALUES, *labels]))
 
 
 def named_rois(rois: Sequence[str]) -> dict[str, str]:
@@ -57,17 +66,20 @@ def roi_mask(expression: str, read_map: ReadMap) -> np.ndarray:
     """Return the boolean mask (X, Y, Z) of an ROI expression, such as "nsdgeneral & (ventral | FFA) & !V1".
 
         a & b   in both                  a | b   in either
-        !a      in cortex (no code of a's maps is below 0), but not in a
+        !a      in cortex (where nsdgeneral's code is not below 0), but not in a
         MAP     any label of that map (code above 0), such as nsdgeneral, streams, floc-faces
         LABEL   one label of a map, such as V1v, FFA-1, ventral
-        V1, V2, V3, FFA, FBA, VWFA      their parts
+        floc-faces-tval, and so on: where the t-value of the contrast behind that floc map is at least 1
+        V1, V2, V3, FFA, FBA, VWFA: their parts
         EVC     prf-visualrois
-        OTC     nsdgeneral within the streams midventral, midlateral, ventral and lateral, or any floc area
+        OTC     nsdgeneral within the streams midventral, midlateral, ventral and lateral, or one of the floc areas
+                OFA, FFA, EBA, FBA, OPA, PPA, OWFA and VWFA with a t-value of at least 1
 
     `!` binds closest, then `&`, then `|`; parentheses group. Raises `InputError` for an expression that cannot be read,
     and for unknown names. Source of EVC and OTC: [DeepNSD] in `juicyfruits.nsd.layout`.
 
-    >>> maps = {"streams": np.array([[[-1, 0, 5, 6]]]), "floc-faces": np.array([[[-1, 2, 2, 0]]])}
+    >>> maps = {"streams": [-1, 0, 5, 6], "floc-faces": [-1, 2, 2, 0], "nsdgeneral": [-1, 0, 1, 1]}
+    >>> maps = {name: np.array(codes, ndmin=3) for name, codes in maps.items()}
     >>> roi_mask("FFA & ventral", maps.get).astype(int)
     array([[[0, 0, 1, 0]]])
     >>> roi_mask("!ventral", maps.get).astype(int)
@@ -156,11 +168,12 @@ def _evaluate(tree: Tree, read_map: ReadMap) -> np.ndarray:
     if operator == "name":
         map_name, code = _place(parts[0])
         volume = read_map(map_name)
+        if map_name in layout.FLOC_TVALUES:
+            return volume >= layout.OTC_MIN_TVALUE
         return volume > 0 if code is None else volume == code
     masks = [_evaluate(part, read_map) for part in parts]
     if operator == "!":
-        cortex = np.all([read_map(name) >= 0 for name in set(_maps(tree))], axis=0)
-        return cortex & ~masks[0]
+        return (read_map("nsdgeneral") >= 0) & ~masks[0]
     return masks[0] & masks[1] if operator == "&" else masks[0] | masks[1]
 
 
@@ -168,14 +181,16 @@ def _maps(tree: Tree) -> Iterator[str]:
     operator, *parts = tree
     if operator == "name":
         yield _place(parts[0])[0]
-    else:
-        for part in parts:
-            yield from _maps(part)
+        return
+    if operator == "!":
+        yield "nsdgeneral"
+    for part in parts:
+        yield from _maps(part)
 
 
 def _place(name: str) -> tuple[str, int | None]:
     """Return the map of a name, and the code in it; None for a whole map."""
-    if name in layout.ROI_MAPS:
+    if name in layout.ROI_MAPS or name in layout.FLOC_TVALUES:
         return name, None
     found = ((map_name, code) for map_name, table in layout.ROI_MAPS.items() for code in table if table[code] == name)
     return next(found)

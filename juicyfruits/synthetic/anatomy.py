@@ -16,8 +16,9 @@ HIGH = (
 HIGH_WEIGHTS = np.array([1.0] * 12 + [3.0] * 4)
 """Areas of the miniature's OTC and their relative sizes; the mTL and aTL areas are empty, as in some people."""
 
-OUTSIDE_NSDGENERAL = ("RSC",)
-"""Areas that lie outside `nsdgeneral` and outside the streams: they belong to OTC only as floc areas."""
+OUTSIDE_NSDGENERAL = ("OPA", "RSC")
+"""Areas that lie outside `nsdgeneral` and outside the streams: of OPA only voxels with a t-value of 1 or more belong to
+OTC, as of a floc area, and of RSC none."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Anatomy:
     """One subject's volumes and labelled voxels.
 
     Attributes:
-        maps: name -> int16 (X, Y, Z): -1 outside cortex, 0 cortex without a label, above 0 the label.
+        maps: name -> int16 (X, Y, Z): -1 outside cortex, 0 cortex without a label, above 0 the label; and the t-values
+            of the floc maps, float32.
         brain: bool (X, Y, Z), where the betas hold data at all.
         early, high: int (voxel, 3), the x, y, z of the labelled voxels.
         early_areas, high_areas: the label of each, such as "V1v" or "FFA-1" or "ventral".
@@ -56,6 +58,7 @@ def make_anatomy(shape: tuple[int, int, int], rng: np.random.Generator) -> Anato
     _label(maps, early, early_areas, stream="early")
     _label(maps, high, high_areas, stream="ventral")
     _label(maps, middle[::3], ["parietal"] * len(middle[::3]), stream="parietal")
+    maps |= {name: _tvalues(maps[areas]) for name, areas in layout.FLOC_TVALUES.items()}
     return Anatomy(maps, brain, early, early_areas, high, high_areas)
 
 
@@ -76,6 +79,12 @@ def _parcel(
     bounds = np.round(np.cumsum(weights) / weights.sum() * len(ordered)).astype(int)
     labels = np.array(areas)[np.searchsorted(bounds, np.arange(len(ordered)), side="right")]
     return ordered, labels.tolist()
+
+
+def _tvalues(codes: np.ndarray) -> np.ndarray:
+    """Return t-values (X, Y, Z): 4 in labelled voxels, but 0.5 in every fifth diagonal plane; 0 elsewhere."""
+    diagonal = np.indices(codes.shape).sum(axis=0)
+    return np.where(codes > 0, np.where(diagonal % 5 == 0, 0.5, 4.0), 0.0).astype(np.float32)
 
 
 def _label(maps: dict[str, np.ndarray], voxels: np.ndarray, areas: list[str], stream: str) -> None:

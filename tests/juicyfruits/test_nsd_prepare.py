@@ -9,67 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from plain_nsd import BETAS, plain_maps, plain_ncsnr, plain_regions, plain_subject
 from scipy.io import loadmat
 
 from juicyfruits import Benchmark, InputError
 from juicyfruits.nsd.prepare import prepare_nsd
 
-BETAS = "func1pt8mm/betas_fithrf_GLMdenoise_RR"
 SESSION = f"nsddata_betas/ppdata/subj01/{BETAS}/betas_session01.hdf5"
 NCSNR = f"nsddata_betas/ppdata/subj01/{BETAS}/ncsnr.nii.gz"
-
-
-def plain_maps(source, subject):
-    def load(name):
-        return nib.load(source / f"nsddata/ppdata/{subject}/func1pt8mm/roi/{name}.nii.gz").get_fdata()
-
-    names = ["nsdgeneral", "streams", "prf-visualrois"]
-    return {name: load(name) for name in [*names, *(f"floc-{kind}" for kind in ("faces", "bodies", "places", "words"))]}
-
-
-def plain_regions(m, at):
-    """Which regions a voxel is in, from its codes."""
-    codes = {name: int(volume[at]) for name, volume in m.items()}
-    regions = set()
-    if codes["prf-visualrois"] in (1, 2, 3, 4, 5, 6, 7):
-        regions |= {"EVC", {1: "V1", 2: "V1", 3: "V2", 4: "V2", 5: "V3", 6: "V3", 7: "hV4"}[codes["prf-visualrois"]]}
-    floc = [codes[f"floc-{kind}"] for kind in ("faces", "bodies", "places", "words")]
-    if (codes["nsdgeneral"] == 1 and codes["streams"] in (2, 3, 5, 6)) or max(floc) >= 1:
-        regions.add("OTC")
-    regions |= {"FFA"} if floc[0] in (2, 3) else set()
-    regions |= {"PPA"} if floc[2] == 2 else set()
-    return regions
-
-
-def plain_subject(source, subject, threshold=0.2):
-    """Every trial of every voxel, z-scored over its session, gathered by picture: {(x, y, z): {nsd_id: [values]}}."""
-    maps = plain_maps(source, subject)
-    ncsnr = nib.load(source / f"nsddata_betas/ppdata/{subject}/{BETAS}/ncsnr.nii.gz").get_fdata()
-    design = loadmat(source / "nsddata/experiments/nsd/nsd_expdesign.mat")
-    own = design["subjectim"][int(subject[-1]) - 1]
-    sessions = []
-    for path in sorted((source / f"nsddata_betas/ppdata/{subject}/{BETAS}").glob("*.hdf5")):
-        with h5py.File(path) as file:
-            sessions.append(file["betas"][:].transpose(0, 3, 2, 1) / 300)
-    result, flat, low = {}, 0, 0
-    for at in np.ndindex(ncsnr.shape):
-        if not plain_regions(maps, at) & {"EVC", "OTC"}:
-            continue
-        if not ncsnr[at] > threshold:
-            low += 1
-            continue
-        series = [session[(slice(None), *at)] for session in sessions]
-        if any(len(set(values)) == 1 for values in series):
-            flat += 1
-            continue
-        trial, by_picture = 0, {}
-        for values in series:
-            for value in values:
-                nsd_id = int(own[int(design["masterordering"][0, trial]) - 1]) - 1
-                by_picture.setdefault(nsd_id, []).append((value - np.mean(values)) / np.std(values))
-                trial += 1
-        result[at] = by_picture
-    return result, flat, low
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +38,7 @@ def test_equals_a_plain_reading(benchmark, mini_source):
             known = {"EVC", "OTC", "V1", "V2", "V3", "hV4", "FFA", "PPA"} & set(benchmark.rois)
             assert {roi for roi in known if entry[roi]} == plain_regions(maps, at)
             assert (entry["voxel_x"], entry["voxel_y"], entry["voxel_z"]) == at
+            np.testing.assert_allclose(entry["ncsnr_recomputed"], plain_ncsnr(by_picture), rtol=1e-5)
         masked = benchmark.info["masked_voxels"][subject]
         assert masked == {"ncsnr not above 0.2": low, "flat or without data in a session": flat}
         assert flat >= 3
@@ -182,6 +130,9 @@ def test_empty_areas_are_no_columns(benchmark):
         ({"image_set": "shared100"}, "unknown image set 'shared100'; did you mean 'shared1000'"),
         ({"ncsnr_threshold": 50.0}, "no voxel is left"),
         ({"beta_version": "betas_fithrf"}, "holds no nsddata_betas"),
+        ({"rois": ["V1", "ncsnr=V2"]}, "no ROI can be called 'ncsnr'"),
+        ({"repeats": "all"}, "repeats must be 'keep' or 'mean', but is 'all'"),
+        ({"jobs": 0}, "jobs must be 1 or more, but is 0"),
     ],
 )
 def test_options_that_do_not_fit(mini_source, tmp_path, options, message):
@@ -196,6 +147,66 @@ def test_stray_files_are_no_sessions(source_copy, tmp_path):
     (source_copy / SESSION.replace("01.hdf5", "05.hdf5")).unlink()
     benchmark = prepare_nsd(source_copy, tmp_path / "out", subjects=["subj01"])
     assert benchmark.repeats().sum(axis=1).max() < 60
+
+
+def test_averaged_repeats_are_the_mean_of_the_kept_ones(benchmark, source_copy, mini_source, tmp_path):
+    means = prepare_nsd(mini_source, tmp_path / "mean", repeats="mean")
+    assert means.responses.shape == (*benchmark.responses.shape[:2], 1)
+    expected = np.mean(np.array(benchmark.responses, dtype=np.float64), axis=2)
+    np.testing.assert_allclose(means.responses[:, :, 0], expected, rtol=1e-6, atol=1e-7)
+    assert (means.stimulus_data[["n_repeats_subj01", "n_repeats_subj02"]] == 3).all(axis=None)
+
+    (source_copy / SESSION.replace("01.hdf5", "05.hdf5")).unlink()
+    means = prepare_nsd(source_copy, tmp_path / "fewer", repeats="mean")
+    plain, _, _ = plain_subject(source_copy, "subj01")
+    at, by_picture = next(iter(plain.items()))
+    seen = [by_picture[nsd_id] for nsd_id in means.stimulus_data["nsd_id"]]
+    row = means.metadata.index.get_loc(f"S1-{at[0]}-{at[1]}-{at[2]}")
+    np.testing.assert_allclose(means.responses[row, :, 0], [np.mean(values) for values in seen], atol=1e-6)
+    assert list(means.stimulus_data["n_repeats_subj01"]) == [len(values) for values in seen]
+    assert 1 <= min(map(len, seen)) < max(map(len, seen)) == 3
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("repeats", ["keep", "mean"])
+def test_blocks_change_no_bit(mini_source, tmp_path, monkeypatch, repeats):
+    once = prepare_nsd(mini_source, tmp_path / "once" / "nsd", repeats=repeats).folder
+    for values in (1, 500):  # one voxel at a time; 6 with the tiny brain's 72 trials
+        monkeypatch.setattr("juicyfruits.nsd.responses.BLOCK", values)
+        blocks = prepare_nsd(mini_source, tmp_path / str(values) / "nsd", repeats=repeats).folder
+        assert contents(blocks) == contents(once)
+
+
+def test_processes_change_no_bit(mini_folder, mini_source, tmp_path):
+    assert contents(prepare_nsd(mini_source, tmp_path / "nsd_mini", jobs=2).folder) == contents(mini_folder)
+
+
+def test_what_a_killed_run_left_is_removed(mini_source, tmp_path):
+    (tmp_path / ".out.0999999999.tmp").mkdir()
+    prepare_nsd(mini_source, tmp_path / "out", subjects=["subj01"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_ncsnr_map_of_other_data_is_told(source_copy, mini_source, tmp_path, capsys):
+    good = prepare_nsd(mini_source, tmp_path / "good")
+    assert "warning" not in capsys.readouterr().out
+    volume = np.asarray(nib.load(source_copy / NCSNR).dataobj)
+    nib.save(nib.Nifti1Image(np.where(volume > 0, volume + 0.4, 0), np.eye(4)), source_copy / NCSNR)
+    raised = prepare_nsd(source_copy, tmp_path / "raised", subjects=["subj01"])
+    assert "warning: subj01: the shipped ncsnr map does not match the repeats" in capsys.readouterr().out
+    shuffled = volume.copy()
+    shuffled[volume > 0] = np.random.default_rng(0).permutation(volume[volume > 0])
+    nib.save(nib.Nifti1Image(shuffled, np.eye(4)), source_copy / NCSNR)
+    mixed = prepare_nsd(source_copy, tmp_path / "mixed", subjects=["subj01"])
+    matches = [b.info["ncsnr_check"]["subj01"]["matches"] for b in (good, raised, mixed)]
+    assert matches == [True, False, False]
+    found, table = good.info["ncsnr_check"]["subj02"], good.metadata[good.metadata["subject"] == "subj02"]
+    assert found["n_voxels"] == len(table)
+    assert found["correlation"] == pytest.approx(table["ncsnr"].corr(table["ncsnr_recomputed"]), abs=1e-6)
+    assert found["median_difference"] == pytest.approx((table["ncsnr_recomputed"] - table["ncsnr"]).median(), abs=1e-6)
 
 
 def test_infinite_ncsnr_is_masked_and_counted(source_copy, mini_source, tmp_path):
