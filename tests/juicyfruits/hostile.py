@@ -74,12 +74,12 @@ class Hostile:
         """Put a file at a path."""
         self.files[path] = Stored(data, **stored)
 
-    def find(self, path: str, query: str) -> tuple[int, bytes, dict[str, str]]:
+    def find(self, method: str, path: str, query: str) -> tuple[int, bytes, dict[str, str]]:
         """Return status, whole body and headers, without any range."""
         stored = self.files.get(unquote(path))
         if stored is None and self.upstream:
-            answer = requests.get(f"{self.upstream}{path}{'?' if query else ''}{query}", timeout=10)
-            kept = ("etag", "last-modified", "x-amz-server-side-encryption")
+            answer = requests.request(method, f"{self.upstream}{path}?{query}", timeout=10)
+            kept = ("etag", "last-modified", "x-amz-server-side-encryption", "content-length")
             return answer.status_code, answer.content, {k: v for k, v in answer.headers.items() if k.lower() in kept}
         if stored is None:
             return 404, b"", {}
@@ -125,15 +125,16 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(fault.slow_s)
         if fault.replace is not None:
             hostile.put(path, fault.replace)
-        status, body, headers = hostile.find(url.path, url.query)
+        status, body, headers = hostile.find(self.command, url.path, url.query)
         status = fault.status or hostile.statuses.get(path) or status
         if status == 200 and wanted and not fault.ignore_range:
             status, body, headers = _part(wanted, body, headers)
         body = b"" if status >= 400 else body if fault.truncate is None else body[: fault.truncate]
         self.send_response(status)
+        if with_body or "Content-Length" not in headers:
+            headers["Content-Length"] = str(len(body))
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
             self._send_body(path, body, fault)
@@ -143,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: fault.corrupt] + bytes([body[fault.corrupt] ^ 1]) + body[fault.corrupt + 1 :]
         for cut in (fault.break_after, fault.stall_after):
             body = body if cut is None else body[:cut]
+        self.server.hostile.sent[path] += len(body)  # before writing: the client may be done before this goes on
         self.wfile.write(body)
-        self.server.hostile.sent[path] += len(body)
         if fault.stall_after is not None:
             time.sleep(fault.stall_s)
         if fault.break_after is not None or fault.stall_after is not None:
