@@ -129,9 +129,10 @@ def choose_stimuli(source: Path, image_set: str, shown: dict[str, list[np.ndarra
     table = pd.DataFrame({"stimulus_id": [layout.stimulus_id(i) for i in chosen["nsdId"]], "nsd_id": chosen["nsdId"]})
     train = ~chosen["shared1000"].astype(bool) if image_set == "all" else train_rows(table)
     table["split"] = np.where(train, "train", "test")
-    if table["split"].value_counts().reindex(["train", "test"], fill_value=0).min() < MIN_STIMULI:
+    n_train, n_test = int(train.sum()), int((~train).sum())
+    if min(n_train, n_test) < MIN_STIMULI:
         raise InputError(
-            f"{image_set} leaves {train.sum()} pictures to train and {(~train).sum()} to test, but {MIN_STIMULI} are "
+            f"image set {image_set!r} leaves {n_train} pictures to train and {n_test} to test, but {MIN_STIMULI} are "
             "needed of each; add sessions or choose another image set"
         )
     if "cocoId" in chosen.columns:

@@ -53,11 +53,11 @@ def named_rois(rois: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for roi in rois:
         name, _, expression = (part.strip() for part in (roi if "=" in roi else f"{roi}={roi}").partition("="))
+        parse(expression)
         if not name:
             raise InputError(f"ROI {roi!r} has no name before '='; write NAME=EXPRESSION, or the expression alone")
         if named.get(name, expression) != expression:
             raise InputError(f"two ROIs are called {name!r}, {named[name]!r} and {expression!r}; give one another name")
-        parse(expression)
         named[name] = expression
     return named
 
