@@ -78,7 +78,7 @@ def test_attenuation_is_that_of_simulated_maps(n_stimuli):
     truth = np.random.default_rng(1).uniform(0.3, 1.2, 2000)
     found = compare_ncsnr(truth, estimate_ncsnr(zscored(truth, n_stimuli), 1.0), 2 * n_stimuli)
     assert found["correlation"] == pytest.approx(found["reliability"], abs=0.02)
-    assert abs(found["median_difference"]) < 0.02 and found["matches"] is True and found["n_voxels"] == 2000
+    assert abs(found["median_difference"]) < 0.03 and found["matches"] is True and found["n_voxels"] == 2000
 
 
 @pytest.mark.parametrize(
