@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,11 @@ def read_responses(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -
     responses = _mapped(path) if path.suffix == ".npy" else _labelled(path, neuroid_ids, stimulus_ids)
     if responses.ndim == 2:
         responses = responses[:, :, None]
+    return check_responses(path, responses, neuroid_ids, stimulus_ids)
+
+
+def check_responses(path: Path, responses: np.ndarray, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -> np.ndarray:
+    """Return (neuroid, stimulus, repetition) if it is numbers of the tables' shape and finite enough."""
     expected = (len(neuroid_ids), len(stimulus_ids))
     if responses.ndim != 3 or responses.shape[:2] != expected or 0 in responses.shape or not _is_number(responses):
         raise InputError(
@@ -103,6 +108,26 @@ def with_ncsnr(metadata: pd.DataFrame, responses: np.ndarray) -> pd.DataFrame:
     return metadata.assign(ncsnr=np.concatenate([estimate_ncsnr(block) for _, block in blocks(responses)]))
 
 
+def match_ids(path: Path, table: pd.DataFrame, axis: int, ids: Iterable[str], where: str) -> pd.DataFrame:
+    """Return the rows (axis 0) or columns (1) of a table in the order of the ids, which must be the same and unique."""
+    got, expected = table.axes[axis], list(ids)
+    if got.has_duplicates:
+        raise InputError(f"{path} must name every id once, but has {first_names(got[got.duplicated()])} again")
+    odd = sorted(set(got) ^ set(expected))
+    if odd:
+        raise InputError(
+            f"{path} and {where} must name the same ids ({len(got)} against {len(expected)}); "
+            f"in only one of them: {first_names(odd)}"
+        )
+    return table.reindex(expected, axis=axis)
+
+
+def within(rdms: Rdms, rows: np.ndarray) -> Rdms:
+    """Return the part of every RDM that is about the stimuli of a mask (stimulus,)."""
+    square = np.ix_(rows, rows)
+    return {roi: {subject: rdm[square] for subject, rdm in by_subject.items()} for roi, by_subject in rdms.items()}
+
+
 def read_rdms(path: Path, n_stimuli: int) -> Rdms:
     """Return rdms[roi][subject], each a symmetric (stimulus, stimulus) float64 array with zeros on its diagonal."""
     rdms: Rdms = {}
@@ -149,19 +174,8 @@ def _labelled(path: Path, neuroid_ids: pd.Index, stimulus_ids: pd.Series) -> np.
         if "neuroid_id" in table.columns:
             table = table.set_index("neuroid_id")
         table.index, table.columns = table.index.astype(str), table.columns.astype(str)
-    for got, expected, where in (
-        (table.index, neuroid_ids, "neuroids.csv"),
-        (table.columns, stimulus_ids, "stimuli.csv"),
-    ):
-        if got.has_duplicates:
-            raise InputError(f"{path} must name every id once, but has {first_names(got[got.duplicated()])} again")
-        odd = sorted(set(got) ^ set(expected))
-        if odd:
-            raise InputError(
-                f"{path} and {where} must name the same ids ({len(got)} against {len(expected)}); "
-                f"in only one of them: {first_names(odd)}"
-            )
-    return table.loc[list(neuroid_ids), list(stimulus_ids)].to_numpy()
+    table = match_ids(path, table, 0, neuroid_ids, "neuroids.csv")
+    return match_ids(path, table, 1, stimulus_ids, "stimuli.csv").to_numpy()
 
 
 def _check_finite(path: Path, responses: np.ndarray, neuroid_ids: pd.Index) -> None:

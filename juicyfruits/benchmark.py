@@ -54,15 +54,16 @@ class Benchmark:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         data = prepared.find_data_file(self.folder)
-        info = prepared.read_info(self.folder)
-        stimuli = prepared.read_stimuli(self.folder)
+        info, stimuli = prepared.read_info(self.folder), prepared.read_stimuli(self.folder)
         name = info.get("name", self.folder.resolve().name)
         if data.name == prepared.RDM_FILE:
             self._hold(name, stimuli, rdms=arrays.read_rdms(data, len(stimuli)), info=info)
             return
         metadata, rois = prepared.read_neuroids(self.folder)
         responses = arrays.read_responses(data, metadata.index, stimuli["stimulus_id"])
-        prepared.check_repeats(self.folder, stimuli, list(metadata["subject"].unique()), responses.shape[2])
+        prepared.check_repeats(
+            self.folder / "stimuli.csv", stimuli, list(metadata["subject"].unique()), responses.shape[2]
+        )
         self._hold(
             name, stimuli, metadata=arrays.with_ncsnr(metadata, responses), rois=rois, responses=responses, info=info
         )
@@ -87,7 +88,7 @@ class Benchmark:
         self.responses = responses
         self.rois = list(rdms or rois)
         self.rdms: arrays.Rdms = rdms or {}
-        self.splithalf_rdms: dict[str, dict[str, dict[str, np.ndarray]]] = self._halves(self.rdms)
+        self.splithalf_rdms: dict[str, dict[str, dict[str, np.ndarray]]] = self._halves()
         self._whole: Benchmark | None = None  # what `subset` chose from, and what it chose
         self._chosen: list[str] = []
 
@@ -155,12 +156,12 @@ class Benchmark:
         return self._content_digest()
 
     def _content_digest(self) -> str:
-        return prepared.content_digest(self.folder, self.stimulus_data)
+        return prepared.content_digest(self.folder, self.stimulus_digest)
 
     @cached_property
     def stimulus_digest(self) -> str:
         """Digest of the stimuli alone: ids, order and pictures."""
-        return prepared.stimulus_digest(self.stimulus_data)
+        return prepared.stimulus_digest(self.stimulus_data["stimulus_id"], self.image_paths)
 
     def get_stimulus(self, index: int | str | None = None) -> Image.Image:
         """Return a picture as RGB (see `open_rgb`) by its row number or stimulus_id; a random one for None."""
@@ -218,14 +219,11 @@ class Benchmark:
                 }
         return self.rdms
 
-    def _halves(self, rdms: arrays.Rdms) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-        splits = {"train": self.train, "test": self.test}
+    def _halves(self) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+        train, test = (arrays.within(self.rdms, rows) for rows in (self.train, self.test))
         return {
-            roi: {
-                subject: {split: rdm[np.ix_(rows, rows)] for split, rows in splits.items()}
-                for subject, rdm in by_subject.items()
-            }
-            for roi, by_subject in rdms.items()
+            roi: {subject: {"train": rdm, "test": test[roi][subject]} for subject, rdm in by_subject.items()}
+            for roi, by_subject in train.items()
         }
 
     def to_xarray(self, average: bool = False) -> xr.DataArray:
@@ -259,21 +257,26 @@ class Benchmark:
         rows = choosing.stimuli(self, stimuli)
         if stimuli is not None:
             chosen._chosen += ["stimuli", *self.stimulus_data["stimulus_id"][rows]]
-            chosen.stimulus_data = choosing.some_stimuli(self, rows)
         if ncsnr is not None:
             chosen._chosen += ["ncsnr", repr(float(ncsnr))]
+        chosen.stimulus_data = choosing.stimulus_table(self, rows, subjects)
         chosen.rois = rois
         if self.kind == "rdms":
-            chosen.rdms = {
-                roi: {s: rdm[np.ix_(rows, rows)] for s, rdm in self.rdms[roi].items() if s in subjects} for roi in rois
-            }
+            named = {roi: {s: rdm for s, rdm in self.rdms[roi].items() if s in subjects} for roi in rois}
+            chosen.rdms = arrays.within(named, rows)
         else:
             neuroids = neuroids & self.metadata[rois].any(axis=1).to_numpy()
             chosen.metadata = self.metadata.loc[neuroids].drop(columns=[roi for roi in self.rois if roi not in rois])
             chosen.responses = arrays.some_responses(self.responses, neuroids, rows)
             chosen.rdms = {}
-        chosen.splithalf_rdms = chosen._halves(chosen.rdms)
+        chosen.splithalf_rdms = chosen._halves()
         return chosen
+
+    def save(self, folder: str | Path) -> Benchmark:
+        """Write this benchmark, such as a subset, to a folder of its own, and return that one."""
+        from juicyfruits.write import save_benchmark
+
+        return save_benchmark(self, folder)
 
     def need_responses(self) -> np.ndarray:
         """Return `responses`; an `InputError` says where there are none."""

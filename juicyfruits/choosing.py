@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from juicyfruits.errors import InputError, first_names, near_names
-from juicyfruits.prepared import check_split
+from juicyfruits.prepared import REPEATS, check_split
 
 if TYPE_CHECKING:
     from juicyfruits.benchmark import Benchmark
@@ -71,11 +71,15 @@ def stimuli(benchmark: Benchmark, chosen: Iterable[str] | np.ndarray | None) -> 
     return np.isin(ids, known(benchmark, "stimulus", chosen, ids))
 
 
-def some_stimuli(benchmark: Benchmark, rows: np.ndarray) -> pd.DataFrame:
-    """Return the table of these stimuli (a mask), with the split that each has, chosen or not."""
-    table = benchmark.stimulus_data.assign(split=np.where(benchmark.train, "train", "test"))[rows]
+def stimulus_table(benchmark: Benchmark, rows: np.ndarray, subjects: list[str]) -> pd.DataFrame:
+    """Return the table of these stimuli (a mask), each with the split it had, without the repeats of other subjects."""
+    others = [f"{REPEATS}_{subject}" for subject in benchmark.subjects if subject not in subjects]
+    table = benchmark.stimulus_data.drop(columns=others, errors="ignore")
+    if rows.all():
+        return table
+    table = table.assign(split=np.where(benchmark.train, "train", "test"))[rows].reset_index(drop=True)
     check_split(f"{benchmark.name}, {len(table)} chosen stimuli", table)
-    return table.reset_index(drop=True)
+    return table
 
 
 def stimulus_row(benchmark: Benchmark, index: int | str) -> int:

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def read_stimuli(folder: Path) -> pd.DataFrame:
     """Return stimuli.csv with `image_path` made absolute, after checking ids, splits and that every picture exists."""
     path = folder / "stimuli.csv"
     table = _read_table(path, ("stimulus_id", "image_path"))
-    _check_unique(path, table["stimulus_id"])
+    check_unique(path, table["stimulus_id"])
     check_split(path, table)
     _check_pictures(path, table["image_path"])
     table["image_path"] = [str((folder / name).resolve()) for name in table["image_path"]]
@@ -98,9 +99,8 @@ def check_split(where: Path | str, table: pd.DataFrame) -> None:
         )
 
 
-def check_repeats(folder: Path, stimuli: pd.DataFrame, subjects: list[str], n_repetitions: int) -> None:
+def check_repeats(path: Path, stimuli: pd.DataFrame, subjects: list[str], n_repetitions: int) -> None:
     """Raise `InputError` for columns of repeats in stimuli.csv that are no counts, or that contradict the responses."""
-    path = folder / "stimuli.csv"
     columns = _repeat_columns(stimuli)
     for name in columns:
         counts = pd.to_numeric(stimuli[name], errors="coerce")
@@ -136,8 +136,8 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return (metadata, rois): neuroids.csv indexed by neuroid_id, its `roi_NAME` columns as booleans called NAME."""
     path = folder / "neuroids.csv"
     table = _read_table(path, ("neuroid_id", "subject"))
-    _check_unique(path, table["neuroid_id"])
-    _check_numbers(path, table)
+    check_unique(path, table["neuroid_id"])
+    check_numbers(path, table)
     columns = [name for name in table.columns if name.startswith(ROI_PREFIX)]
     if not columns:
         raise InputError(f"{path} has no ROI columns; add one boolean column a region, such as {ROI_PREFIX}V4")
@@ -146,22 +146,22 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     if clashes:
         raise InputError(f"{path}: the ROI name {clashes[0]!r} is also another column's name; rename one of the two")
     for column, roi in zip(columns, rois, strict=True):
-        table[column] = _as_bool(path, table[column])
+        table[column] = as_bool(path, table[column])
         if not table[column].any():
             raise InputError(f"{path}: ROI {roi!r} has no neuroids; leave out the column {column!r}")
     return table.rename(columns=dict(zip(columns, rois, strict=True))).set_index("neuroid_id"), rois
 
 
-def stimulus_digest(stimuli: pd.DataFrame) -> str:
+def stimulus_digest(stimulus_ids: Iterable[str], image_paths: Iterable[str]) -> str:
     """Digest of the stimuli: ids, order, and the content of every picture."""
-    return digest(*stimuli["stimulus_id"], *map(picture_content, stimuli["image_path"]))
+    return digest(*stimulus_ids, *map(picture_content, image_paths))
 
 
-def content_digest(folder: Path, stimuli: pd.DataFrame) -> str:
+def content_digest(folder: Path, stimulus_digest: str) -> str:
     """Digest of all that a benchmark holds: tables, responses or RDMs, and pictures; not of benchmark.json."""
     data = find_data_file(folder)
     tables = [path for path in (folder / "stimuli.csv", folder / "neuroids.csv") if path.exists()]
-    return digest(stimulus_digest(stimuli), *tables, data.name, data)
+    return digest(stimulus_digest, *tables, data.name, data)
 
 
 def _read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
@@ -183,7 +183,8 @@ def _read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
-def _check_unique(path: Path, ids: pd.Series) -> None:
+def check_unique(path: Path, ids: pd.Series) -> None:
+    """Raise `InputError` for ids that occur twice."""
     repeated = list(ids[ids.duplicated()].unique())
     if repeated:
         raise InputError(f"{path}: {ids.name} must be unique, but {len(repeated)} occur twice: {first_names(repeated)}")
@@ -201,7 +202,8 @@ def _check_pictures(path: Path, names: pd.Series) -> None:
             raise InputError(f"{path} names row {row} of {file}, which has {n_pictures}: 0 to {n_pictures - 1}")
 
 
-def _check_numbers(path: Path, table: pd.DataFrame) -> None:
+def check_numbers(path: Path, table: pd.DataFrame) -> None:
+    """Raise `InputError` for an ncsnr or a voxel index that is no number, and for an ncsnr below 0."""
     for name in ("ncsnr", "voxel_x", "voxel_y", "voxel_z"):
         if name in table.columns and table[name].dtype.kind not in "fiu" and table[name].notna().any():
             wrong = table[name][pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()]
@@ -210,7 +212,8 @@ def _check_numbers(path: Path, table: pd.DataFrame) -> None:
         raise InputError(f"{path}: column 'ncsnr' must be 0 or more, or empty, but has {table['ncsnr'].min():g}")
 
 
-def _as_bool(path: Path, column: pd.Series) -> pd.Series:
+def as_bool(path: Path, column: pd.Series) -> pd.Series:
+    """Return a column of true/false or 1/0, in any spelling, as booleans; anything else is an `InputError`."""
     words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     values = column.astype(str).str.lower().map(words)
     if values.isna().any():

@@ -77,6 +77,17 @@ def write_benchmark(
     return Benchmark(folder)
 
 
+def save_benchmark(benchmark: Benchmark, folder: str | Path) -> Benchmark:
+    """Write a benchmark, wherever it came from, to a folder of its own, whose name it takes."""
+    content: dict = {"rdms": benchmark.rdms}
+    if benchmark.kind == "responses":
+        columns = {roi: f"{ROI_PREFIX}{roi}" for roi in benchmark.rois}
+        neuroids = benchmark.metadata.rename(columns=columns).reset_index()
+        content = {"neuroids": neuroids, "responses": benchmark.responses}
+    info = {key: said for key, said in benchmark.info.items() if key not in ("name", "digest")}
+    return write_benchmark(folder, benchmark.stimulus_data, benchmark.image_paths, info=info, **content)
+
+
 @contextmanager
 def _place(responses: np.ndarray | Path, path: Path) -> Iterator[None]:
     """Save the responses at `path`, or move their file there and, should the block fail, back again."""

@@ -10,7 +10,7 @@ import pytest
 from folders import as_table, edit, rdm_folder
 from PIL import Image
 
-from juicyfruits import Benchmark, InputError, NSDBenchmark, estimate_ncsnr, write_benchmark
+from juicyfruits import Benchmark, InputError, estimate_ncsnr, write_benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,28 +168,6 @@ def test_rdms(tmp_path):
     assert "RDMs: IT (2), V1 (1)" in repr(b) and b.get_roi_indices() == {}
     with pytest.raises(InputError, match="holds RDMs only"):
         _ = b.response_data
-
-
-def test_nsd_benchmark_prints_four_lines(mini_folder, monkeypatch, capsys):
-    monkeypatch.setenv("JUICYFRUITS_DATA", str(mini_folder.parent))
-    with pytest.warns(UserWarning, match="synthetic miniature"):
-        b = NSDBenchmark()
-    assert capsys.readouterr().out == (
-        "Initializing DeepJuice Benchmarks (JuicyFruits)\n"
-        "Loading DeepJuice NSDBenchmark: \n"
-        "  Image Set: shared1000\n"
-        "  Voxel Set: ['EVC', 'OTC']\n"
-    )
-    assert len(b.image_paths) == 20
-
-
-def test_nsd_benchmark_prefers_the_real_one(mini_folder, tmp_path, monkeypatch, recwarn):
-    monkeypatch.setenv("JUICYFRUITS_DATA", str(tmp_path))
-    with pytest.raises(InputError, match="juicyfruits make-mini"):
-        NSDBenchmark()
-    for name in ("nsd", "nsd_mini"):
-        shutil.copytree(mini_folder, tmp_path / name)
-    assert NSDBenchmark().folder == tmp_path / "nsd" and not recwarn.list
 
 
 @pytest.mark.skipif(not (REAL / "v4").is_dir(), reason="needs the macaque V4 data in ../shared/data")
