@@ -23,6 +23,20 @@ def break_betas(source, change):
         file["betas"] = change(betas)
 
 
+def damage_voxels(source):
+    """Change the first bytes of every voxel, in a file that has checksums."""
+    path = source / f"nsddata_betas/ppdata/subj01/{BETAS}/betas_session02.hdf5"
+    with h5py.File(path) as file:
+        betas = file["betas"][:]
+    with h5py.File(path, "w") as file:
+        stored = file.create_dataset("betas", data=betas, chunks=(len(betas), 1, 1, 1), fletcher32=True).id
+        offsets = [stored.get_chunk_info(i).byte_offset for i in range(stored.get_num_chunks())]
+    with path.open("r+b") as file:
+        for offset in offsets:
+            file.seek(offset)
+            file.write(b"damaged")
+
+
 def edit_table(path, change):
     sep = "\t" if path.suffix == ".tsv" else ","
     table = pd.read_csv(path, sep=sep)
@@ -97,6 +111,15 @@ SPOILED = {
         lambda s: savemat(s / DESIGN, {"masterordering": [[1, 99]], "subjectim": [[1, 2], [3, 4]]}),
         "must point into 2 pictures",
     ),
+    "no t-values": (
+        lambda s: (s / ROI).parent.joinpath("floc_wordtval.nii.gz").unlink(),
+        "there is no .*floc_wordtval.nii.gz",
+    ),
+    "a session of zeros": (
+        lambda s: break_betas(s, lambda b: 0 * b),
+        "no voxel is left of subj01; masked: [0-9]+ ncsnr not above 0.2, [0-9]+ flat or without data in a session",
+    ),
+    "damaged betas": (damage_voxels, "betas_session02.hdf5 cannot be read as betas"),
     "ROI maps of two sizes": (lambda s: save_map(s / ROI / "streams.nii.gz", np.zeros((3, 3, 3))), "map 'streams' is"),
     "all of subj01 masked": (
         lambda s: save_map(s / NCSNR, 0 * np.asarray(nib.load(s / NCSNR).dataobj)),
