@@ -85,40 +85,37 @@ def prepare_nsd(
     n_repeats = int(counts.max(axis=None))
     if repeats == "mean":
         stimuli = pd.concat([stimuli, counts.add_prefix("n_repeats_")], axis=1)
+    nsd_ids = stimuli["nsd_id"].to_numpy()
+    info = {
+        "name": name or out.resolve().name,
+        "title": title(source),
+        "dataset": "nsd",
+        "image_set": image_set,
+        "voxel_set": list(rois or layout.VOXEL_SETS),
+        "subjects": subjects,
+        "beta_version": beta_version,
+        "space": space,
+        "ncsnr_threshold": ncsnr_threshold,
+        "repeats": repeats,
+        "dropped_stimuli": n_dropped,
+        "stage_version": PREPARE,
+        "source": source.resolve().name,
+    }
     with scratch_folder(out) as scratch:
-        work = [
-            Job(trials[s], voxels[s], stimuli["nsd_id"].to_numpy(), n_repeats, repeats == "mean", scratch / s)
-            for s in subjects
-        ]
+        work = [Job(trials[s], voxels[s], nsd_ids, n_repeats, repeats == "mean", scratch / s) for s in subjects]
         answers = dict(zip(subjects, read_all(work, jobs), strict=True))
-        tables, masked = zip(*(keep_usable(s, voxels[s], answers[s]) for s in subjects), strict=True)
-        neuroids = merge_tables(tables, rois)
+        info["masked_voxels"] = {s: tell_masked(s, voxels[s], answers[s]) for s in subjects}
+        tables = {s: keep_usable(voxels[s], answers[s]) for s in subjects}
+        info["ncsnr_check"] = {s: check_ncsnr(s, tables[s], answers[s]) for s in subjects}
+        neuroids = merge_tables(list(tables.values()), rois)
         shape = (len(neuroids), len(stimuli), n_repeats if repeats == "keep" else 1)
         return write_benchmark(
             out,
             stimuli,
-            read_images(source, stimuli["nsd_id"].to_numpy()),
+            read_images(source, nsd_ids),
             neuroids=neuroids,
             responses=join_files([answers[s].path for s in subjects], shape, scratch / "responses.npy"),
-            info={
-                "name": name or out.resolve().name,
-                "title": title(source),
-                "dataset": "nsd",
-                "image_set": image_set,
-                "voxel_set": list(rois or layout.VOXEL_SETS),
-                "subjects": subjects,
-                "beta_version": beta_version,
-                "space": space,
-                "ncsnr_threshold": ncsnr_threshold,
-                "repeats": repeats,
-                "masked_voxels": dict(zip(subjects, masked, strict=True)),
-                "ncsnr_check": {
-                    s: check_ncsnr(s, table, answers[s]) for s, table in zip(subjects, tables, strict=True)
-                },
-                "dropped_stimuli": n_dropped,
-                "stage_version": PREPARE,
-                "source": source.resolve().name,
-            },
+            info=info,
         )
 
 
@@ -142,7 +139,7 @@ def choose_subjects(source: Path, subjects: Sequence[str] | None, beta_version: 
     for subject in subjects or ():
         if subject not in present:
             raise InputError(f"no betas of subject {subject!r} in {source}; {near_names(subject, present)}")
-    return list(subjects or present)
+    return list(dict.fromkeys(subjects or present))
 
 
 def count_repeats(trials: dict[str, Trials], stimuli: pd.DataFrame) -> pd.DataFrame:
@@ -151,13 +148,18 @@ def count_repeats(trials: dict[str, Trials], stimuli: pd.DataFrame) -> pd.DataFr
     return pd.DataFrame({subject: counts[stimuli["nsd_id"]].to_numpy() for subject, counts in shown.items()})
 
 
-def keep_usable(subject: str, voxels: Voxels, answers: Answers) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the table of a subject's usable voxels with their recomputed ncsnr, and all masked ones by reason."""
+def keep_usable(voxels: Voxels, answers: Answers) -> pd.DataFrame:
+    """Return the table of a subject's usable voxels with their recomputed ncsnr."""
+    return voxels.table[answers.usable].assign(ncsnr_recomputed=answers.ncsnr.astype(np.float32))
+
+
+def tell_masked(subject: str, voxels: Voxels, answers: Answers) -> dict[str, int]:
+    """Return, and print, how many voxels of a subject were left out for which reason; all is an `InputError`."""
     masked = {**voxels.masked, "flat or without data in a session": int((~answers.usable).sum())}
     if not answers.usable.any():
         raise none_left(subject, masked)
     print(f"{subject}: {answers.usable.sum()} voxels kept; masked: {told(masked)}")
-    return voxels.table[answers.usable].assign(ncsnr_recomputed=answers.ncsnr.astype(np.float32)), masked
+    return masked
 
 
 def check_ncsnr(subject: str, table: pd.DataFrame, answers: Answers) -> dict:
