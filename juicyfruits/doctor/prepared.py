@@ -13,16 +13,15 @@ from tqdm import tqdm
 
 from juicyfruits.arrays import blocks
 from juicyfruits.benchmark import Benchmark
-from juicyfruits.doctor.agreement import MIN_CORRELATION, agreement
 from juicyfruits.doctor.findings import Check, Problems, counted
+from juicyfruits.doctor.voxels import differs
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import reading
-from juicyfruits.ncsnr import estimate_ncsnr
+from juicyfruits.ncsnr import compare_ncsnr, estimate_ncsnr
 from juicyfruits.nsd import layout
 from juicyfruits.pictures import open_rgb
 
 FEW_STIMULI = 10  # in train or in test: their correlations are very unsure
-ROWS = 128  # neuroids at once for the ncsnr, which takes several float64 copies
 
 
 def prepared_checks(folder: Path) -> Iterator[Check]:
@@ -83,7 +82,7 @@ def check_pictures(folder: Path) -> Problems:
         yield (
             "warning",
             "stimuli.csv",
-            f"{counted(len(same), 'picture')} stand under several stimulus ids, such as {first_names(same[0])}; join "
+            f"{counted(len(same), 'picture')} found under several stimulus ids, such as {first_names(same[0])}; join "
             "their repeats or leave one out, at least where one is train and one is test",
         )
     return f"{len(table):,} pictures can be read, no two the same"
@@ -172,8 +171,8 @@ def check_responses(benchmark: Benchmark, scanned: pd.DataFrame) -> Problems:
             yield (
                 "error",
                 "responses",
-                f"{counted(len(odd), 'neuroid')} of {subject} lack other repeats than most ({usual:,.0f} are missing): "
-                f"{first_names(odd)}; trials are missing for all voxels or none: prepare the benchmark again",
+                f"{counted(len(odd), 'neuroid')} of {subject} with other missing repeats than most, of which "
+                f"{usual:,.0f} are missing: {first_names(odd)}; trials lack for all voxels or none: prepare it again",
             )
     share = scanned["missing"].sum() / (len(scanned) * benchmark.responses.shape[1] * n_repeats)
     return f"up to {counted(n_repeats, 'repeat')}, {100 * share:.1f}% of them missing; every neuroid varies"
@@ -195,18 +194,17 @@ def check_ceilings(benchmark: Benchmark, scanned: pd.DataFrame) -> Problems:
     if len(low):
         words = f"{counted(len(low), 'neuroid')} not above the ncsnr threshold {threshold:g}: {first_names(low)}"
         yield "error", "neuroids.csv", f"{words}; prepare the benchmark again"
-    agreed = agreement(said, scanned["ncsnr"].to_numpy())
-    if agreed and (agreed.correlation < MIN_CORRELATION or not agreed.is_close):
+    found = compare_ncsnr(said, scanned["ncsnr"].to_numpy(), max(1, int(scanned["degrees"].median())))
+    if not found["matches"]:
         yield (
             "warning",
             "neuroids.csv",
-            f"ncsnr does not fit the repeats of the neuroids ({agreed}); make sure that its rows are those of the "
+            f"ncsnr does not fit these repeats ({differs(found)} neuroids); make sure that its rows are those of the "
             "responses, and its map is of the same betas",
         )
-    signal = np.median(known)
-    ceiling = 100 if np.isinf(signal) else 100 * signal**2 / (signal**2 + 1 / benchmark.responses.shape[2])
-    against = agreed or "too few neuroids or repeats to compare"
-    return f"median ncsnr {signal:.3f}, a noise ceiling of {ceiling:.0f}% of the variance; from the repeats: {against}"
+    ceiling = 1.0 if np.isinf(np.median(known)) else 1 - 1 / (1 + np.median(known) ** 2)
+    told = f"median ncsnr {np.median(known):.3f}, so {100 * ceiling:.0f}% of one presentation's variance is signal"
+    return f"{told}; from the repeats: {differs(found)}"
 
 
 def check_duplicates(scanned: pd.DataFrame) -> Problems:
@@ -235,37 +233,32 @@ def check_rdms(benchmark: Benchmark) -> Problems:
             other = first.setdefault(hashlib.sha256(rdm.tobytes()).hexdigest(), key)
             if other != key:
                 yield "error", "rdms.npz", f"{key} is the same matrix as {other}; leave one of them out"
-    return f"{counted(sum(map(len, benchmark.rdms.values())), 'matrix')[:-1]}"
+    return f"{sum(map(len, benchmark.rdms.values()))} RDMs, no two the same"
 
 
 def scan(benchmark: Benchmark) -> pd.DataFrame:
-    """Read the responses once: a row a neuroid with flat_train, flat_test, missing, ncsnr (recomputed) and digest.
+    """Read the responses once: a row a neuroid with what the checks need.
 
-    missing is the number of missing repeats; ncsnr is NaN where there are no repeats.
+    flat_train, flat_test: whether its means do not vary; missing: number of missing repeats; ncsnr: from the repeats,
+    NaN where there are none; degrees: sum of (repeats - 1); digest.
     """
     parts = []
     with tqdm(total=len(benchmark.responses), desc="responses", unit="neuroid") as bar:
         for _, block in blocks(benchmark.responses):
             means = np.nanmean(block, axis=2, dtype=np.float64).astype(np.float32)
-            repeated = block.shape[2] > 1
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "flat_train": _constant(means[:, benchmark.train]),
-                        "flat_test": _constant(means[:, benchmark.test]),
-                        "missing": np.isnan(block).sum(axis=(1, 2)),
-                        "ncsnr": _estimate(block) if repeated else np.full(len(block), np.nan),
-                        "digest": [hashlib.sha256(row.tobytes()).hexdigest() for row in block],
-                    }
-                )
-            )
+            present = (~np.isnan(block)).sum(axis=2)
+            part = {
+                "flat_train": _constant(means[:, benchmark.train]),
+                "flat_test": _constant(means[:, benchmark.test]),
+                "missing": (block.shape[2] - present).sum(axis=1),
+                "ncsnr": estimate_ncsnr(block),
+                "degrees": (present - 1).sum(axis=1),
+                "digest": [hashlib.sha256(row.tobytes()).hexdigest() for row in block],
+            }
+            parts.append(pd.DataFrame(part))
             bar.update(len(block))
     return pd.concat(parts).set_index(benchmark.metadata.index)
 
 
 def _constant(means: np.ndarray) -> np.ndarray:
     return (means == means[:, :1]).all(axis=1)
-
-
-def _estimate(block: np.ndarray) -> np.ndarray:
-    return np.concatenate([estimate_ncsnr(block[i : i + ROWS]) for i in range(0, len(block), ROWS)])

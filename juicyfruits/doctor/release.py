@@ -20,13 +20,14 @@ from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import reading
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.files import open_hdf5, read_volume, require
+from juicyfruits.remote.records import FOLDER as RECORDS
 
 MAX_HASHED_PICTURES = 12_000  # all that one subject saw, and not the release's 73,000 in 39.6 GB
 
 
 def release_checks(root: Path, *, hashes: bool, thorough: bool, n_voxels: int, seed: int) -> Iterator[Check]:
     """Yield the checks of a folder in NSD's layout, one subject after the other."""
-    yield Check("files", root.name, partial(check_files, root, hashes))
+    yield files_check(root, hashes)
     yield Check("pictures", "stimuli", partial(check_pictures, root, thorough))
     yield Check("stimulus order", "shared1000", partial(check_shared, root))
     for subject in sorted({path.name for path in root.glob("nsddata*/ppdata/subj*")}):
@@ -41,6 +42,11 @@ def release_checks(root: Path, *, hashes: bool, thorough: bool, n_voxels: int, s
         yield from voxel_checks(series, None if thorough else n_voxels, seed)
 
 
+def files_check(root: Path, hashes: bool) -> Check:
+    """Return the check of all files, which needs no layout."""
+    return Check("files", root.name, partial(check_files, root, hashes))
+
+
 def check_files(root: Path, hashes: bool) -> Problems:
     """Compare fetched files with the records of their fetch, and open every HDF5 and NIfTI file.
 
@@ -48,7 +54,7 @@ def check_files(root: Path, hashes: bool) -> Problems:
     gzip's checksum; of HDF5 files the structure and the length are verified.
     """
     records = list(_read_records(root))
-    for record in tqdm(records, desc="fetched files", unit="file") if hashes else records:
+    for record in tqdm(records, "fetched files", unit="file", disable=not (hashes and records)):
         yield from _compare(root, record, hashes)
     for path in sorted(root.rglob("*.part")):
         yield (
@@ -143,7 +149,7 @@ def _tell_no_betas(root: Path) -> Problems:
 
 
 def _read_records(root: Path) -> Iterator[dict]:
-    for path in sorted((root / ".fetched").rglob("*.json")):
+    for path in sorted((root / RECORDS).rglob("*.json")):
         with reading(path, "JSON"):
             record = json.loads(path.read_text(encoding="utf-8"))
         if "key" in record:

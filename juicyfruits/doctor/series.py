@@ -35,8 +35,9 @@ class Series:
 
     @property
     def where(self) -> str:
-        """How findings name it, such as "subj01 betas_fithrf"."""
-        return f"{self.subject} {self.version}" + (f" {self.space}" if self.space != layout.DEFAULT_SPACE else "")
+        """How findings name it: "subj01", and what is not the default, as "subj01 func1mm betas_fithrf"."""
+        usual = (layout.DEFAULT_SPACE, layout.DEFAULT_BETAS)
+        return " ".join([self.subject, *(name for name in (self.space, self.version) if name not in usual)])
 
     def behaviour(self) -> pd.DataFrame:
         """Return responses.tsv, a row a trial, with whole numbers in SESSION and 73KID (both from 1)."""
@@ -62,13 +63,13 @@ class Measured:
             saturated (in how many trials they stand at an end of int16); ncsnr, recomputed from all repeats
             (NaN where there are none); digest (of all betas).
         sessions: session -> digest of the betas of all these voxels.
-        n_repeated: number of pictures that ncsnr was recomputed from.
+        degrees: sum over the pictures of (repeats - 1), where ncsnr was recomputed.
         problems: sessions that could not be read, and why.
     """
 
     table: pd.DataFrame
     sessions: dict[int, str]
-    n_repeated: int
+    degrees: int
     problems: list[Problem]
 
 
@@ -131,7 +132,7 @@ def measure(series: Series, voxels: np.ndarray) -> Measured:
     paths, problems = _usable_sessions(series, voxels)
     if not paths:
         raise InputError(f"no session of {series.where} has betas that can be read; see the trial counts")
-    shown, n_repeated = _shown(series, paths)
+    shown = _shown(series, paths)
     digests = {session: hashlib.sha256() for session in paths}
     tables = []
     with tqdm(total=len(voxels) * len(paths), desc=f"{series.subject} voxels", unit="voxel") as bar:
@@ -144,7 +145,7 @@ def measure(series: Series, voxels: np.ndarray) -> Measured:
                 bar.update(len(block))
             tables.append(_describe(block, stored, shown))
     sessions = {session: sha.hexdigest() for session, sha in digests.items()}
-    return Measured(pd.concat(tables, ignore_index=True), sessions, n_repeated, problems)
+    return Measured(pd.concat(tables, ignore_index=True), sessions, int((shown["repeat"] > 0).sum()), problems)
 
 
 def _usable_sessions(series: Series, voxels: np.ndarray) -> tuple[dict[int, Path], list[Problem]]:
@@ -169,11 +170,8 @@ def _usable_sessions(series: Series, voxels: np.ndarray) -> tuple[dict[int, Path
     return usable, problems
 
 
-def _shown(series: Series, paths: dict[int, Path]) -> tuple[pd.DataFrame, int]:
-    """Return (trials, number of pictures seen twice or more) of the sessions whose betas have as many trials.
-
-    Trials: session, stimulus (from 0) and repeat (from 0) of every trial; none where there is no behaviour.
-    """
+def _shown(series: Series, paths: dict[int, Path]) -> pd.DataFrame:
+    """Return session, stimulus and repeat (both from 0) of every trial, of sessions whose betas have as many trials."""
     try:
         table = series.behaviour()
     except InputError:
@@ -188,7 +186,7 @@ def _shown(series: Series, paths: dict[int, Path]) -> tuple[pd.DataFrame, int]:
     stimulus = np.unique(table["73KID"], return_inverse=True)[1]
     trials = pd.DataFrame({"session": table["SESSION"].to_numpy(), "stimulus": stimulus})
     trials["repeat"] = trials.groupby("stimulus").cumcount()
-    return trials, int((trials["repeat"] == 1).sum())
+    return trials
 
 
 def _read(path: Path, voxels: np.ndarray) -> np.ndarray:
@@ -213,7 +211,7 @@ def _describe(voxels: np.ndarray, stored: dict[int, np.ndarray], shown: pd.DataF
 
 
 def _recompute(stored: dict[int, np.ndarray], shown: pd.DataFrame, n_voxels: int) -> np.ndarray:
-    """Return ncsnr, (voxel,), from betas z-scored within their session, over all repeats of all pictures."""
+    """Return ncsnr, (voxel,), from betas z-scored within their session, so of variance 1, over all repeats."""
     if shown.empty:
         return np.full(n_voxels, np.nan)
     responses = np.full((n_voxels, shown["stimulus"].max() + 1, shown["repeat"].max() + 1), np.nan, np.float32)
@@ -221,7 +219,7 @@ def _recompute(stored: dict[int, np.ndarray], shown: pd.DataFrame, n_voxels: int
         trials = shown[shown["session"] == session]
         if len(trials):
             responses[:, trials["stimulus"], trials["repeat"]] = scores
-    return estimate_ncsnr(responses)
+    return estimate_ncsnr(responses, total_variance=1.0)
 
 
 def _zscored(stored: dict[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:

@@ -8,19 +8,22 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
 
-from juicyfruits.doctor.agreement import MIN_CORRELATION, agreement
 from juicyfruits.doctor.findings import Check, Problem, Problems, counted
 from juicyfruits.doctor.series import Map, Measured, Series, measure, read_maps, sample_voxels, session_paths
 from juicyfruits.doctor.trials import is_real
 from juicyfruits.errors import InputError, first_names
+from juicyfruits.ncsnr import compare_ncsnr
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.files import open_hdf5
 
 AXES = "xyz"
 MAX_EMPTY = 0.05  # share of labelled voxels without data; more is no matter of a few voxels at the edge
-CLEARLY_HIGHER = 1.25  # mean ncsnr within the labels after a flip, as a multiple of that before
+CLEARLY_HIGHER = 1.1  # mean ncsnr within the labels after a flip, as a multiple of that before
 CLEAR_STEP = 4.0  # between two rank correlations: standard errors of Fisher's z
+MIN_PAIRS = 30  # voxels below which they say nothing
 MAX_NCSNR = 10.0  # beyond it the map probably holds percent
 
 
@@ -100,27 +103,20 @@ def check_volumes(series: Series, maps: dict[str, Map]) -> Problems:
 def check_orientation(series: Series, maps: dict[str, Map], measured: Measured) -> Problems:
     """Verify that ncsnr, recomputed from the betas, fits the shipped map better as it is than flipped."""
     shipped, table = _ncsnr_of(series, maps), measured.table
-    agreed = agreement(_at(shipped, table), table["ncsnr"])
-    if agreed is None:
+    as_is = _rank_correlation(_at(shipped, table), table["ncsnr"])
+    if as_is is None:
         return f"{counted(len(table), 'voxel')} or their repeats are too few to compare ncsnr with the betas"
-    flipped = {axis: agreement(_at(np.flip(shipped, i), table), table["ncsnr"]) for i, axis in enumerate(AXES)}
-    ranks = {axis: found.correlation for axis, found in flipped.items() if found} or {"x": -1.0}
-    axis, as_is = max(ranks, key=ranks.__getitem__), agreed.correlation
-    if _clearly_higher(ranks[axis], as_is, agreed.n):
+    flipped = {axis: _rank_correlation(_at(np.flip(shipped, i), table), table["ncsnr"]) for i, axis in enumerate(AXES)}
+    ranks = {axis: rank for axis, rank in flipped.items() if rank is not None} or {"x": -1.0}
+    axis = max(ranks, key=ranks.__getitem__)
+    if _clearly_higher(ranks[axis], as_is, len(table)):
         yield (
             "error",
             maps["ncsnr"].path,
             f"fits the betas better with its {axis} axis flipped (its rank correlation with ncsnr from the repeats is "
             f"{as_is:.2f} as it is, {ranks[axis]:.2f} flipped); they were saved in different orientations: fetch both",
         )
-    elif as_is < MIN_CORRELATION:
-        yield (
-            "warning",
-            maps["ncsnr"].path,
-            f"has a rank correlation of only {as_is:.2f} with ncsnr from the repeats of {measured.n_repeated:,} "
-            "pictures; make sure that map, betas and responses.tsv belong together",
-        )
-    return f"ncsnr recomputed from the betas follows the map: {agreed}; {ranks[axis]:.2f} at most when flipped"
+    return f"ncsnr from the betas follows the map (rank correlation {as_is:.2f}, {ranks[axis]:.2f} with {axis} flipped)"
 
 
 def check_ceilings(series: Series, maps: dict[str, Map]) -> Problems:
@@ -148,15 +144,15 @@ def check_ceilings(series: Series, maps: dict[str, Map]) -> Problems:
 def check_recomputed(series: Series, maps: dict[str, Map], measured: Measured) -> Problems:
     """Compare the size of the shipped ncsnr with that recomputed from the repeats."""
     series.behaviour()  # without it nothing could be recomputed: say why
-    agreed = agreement(_at(_ncsnr_of(series, maps), measured.table), measured.table["ncsnr"])
-    if agreed and not agreed.is_close:
+    found = compare_ncsnr(_at(_ncsnr_of(series, maps), measured.table), measured.table["ncsnr"], measured.degrees)
+    if not found["matches"]:
         yield (
             "warning",
             maps["ncsnr"].path,
-            f"does not fit ncsnr recomputed from the betas ({agreed}); make sure that the map is of this beta version, "
-            "and that all sessions are there",
+            f"does not fit ncsnr recomputed from the betas ({differs(found)}); make sure that the map is of this beta "
+            "version, and that all sessions are there",
         )
-    return f"ncsnr recomputed from the betas: {agreed or 'too few voxels or repeats to compare'}"
+    return f"ncsnr recomputed from the betas fits the map ({differs(found)})"
 
 
 def check_duplicates(series: Series, measured: Measured) -> Problems:
@@ -249,7 +245,7 @@ def _ncsnr_of(series: Series, maps: dict[str, Map]) -> np.ndarray:
     return maps["ncsnr"].values
 
 
-def _at(volume: np.ndarray, table) -> np.ndarray:
+def _at(volume: np.ndarray, table: pd.DataFrame) -> np.ndarray:
     """Return the volume's values at the table's voxels; NaN outside of it."""
     xyz = table[["x", "y", "z"]].to_numpy()
     values = np.full(len(xyz), np.nan)
@@ -258,13 +254,30 @@ def _at(volume: np.ndarray, table) -> np.ndarray:
     return values
 
 
+def differs(found: dict) -> str:
+    """Say in words how two estimates of ncsnr differ, as `compare_ncsnr` found."""
+    if not found["n_voxels"]:
+        return "nothing to compare"
+    correlation = "" if found["correlation"] is None else f"correlation {found['correlation']:.2f}, "
+    return f"{correlation}median difference {found['median_difference']:+.3f} over {found['n_voxels']:,}"
+
+
+def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Return Spearman's correlation over the voxels that have both; None for too few, or where one does not vary."""
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = np.asarray(first)[both], np.asarray(second)[both]
+    if len(first) < MIN_PAIRS or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(spearmanr(first, second)[0])
+
+
 def _clearly_higher(correlation: float, other: float, n: int) -> bool:
     """Whether Fisher's z of two correlations over n voxels are more than CLEAR_STEP standard errors apart."""
     step = np.arctanh(min(correlation, 0.999)) - np.arctanh(np.clip(other, -0.999, 0.999))
     return step > CLEAR_STEP / np.sqrt(n - 3)
 
 
-def _voxels(series: Series, table, n: int = 3) -> str:
+def _voxels(series: Series, table: pd.DataFrame, n: int = 3) -> str:
     return first_names([layout.neuroid_id(series.subject, *xyz) for xyz in table[["x", "y", "z"]].to_numpy()], n)
 
 
