@@ -122,10 +122,11 @@ def _examine(check: Check, told: dict[str, str]) -> Iterator[Finding]:
 
 
 def _tell(check: Check, words: str, told: dict[str, str]) -> Iterator[Finding]:
-    """Tell what stopped a check: in full the first time, by the name of the first check to other checks."""
-    first = told.setdefault(words, check.name)
-    if first != check.name:
-        words = f"not examined, for the reason that stands under {first!r}"
+    """Tell what stopped a check: in full the first time, afterwards by the name of the check that told it."""
+    if words in told:
+        words = f"not examined, for the reason that stands under {told[words]!r}"
+    else:
+        told[words] = check.name
     yield Finding(check.name, "error", check.where, words)
 
 

@@ -22,6 +22,12 @@ from juicyfruits.nsd import layout
 from juicyfruits.nsd.files import open_hdf5, read_volume, require
 from juicyfruits.remote.records import FOLDER as RECORDS
 
+VOLUMES = (
+    "nsddata/ppdata/*/func*/*.nii.gz",
+    "nsddata/ppdata/*/func*/roi/*.nii.gz",
+    "nsddata_betas/ppdata/*/func*/*/ncsnr.nii.gz",
+)
+STORED = ("nsddata_stimuli/stimuli/nsd/*.hdf5", "nsddata_betas/ppdata/*/func*/*/betas_session*.hdf5")
 MAX_HASHED_PICTURES = 12_000  # all that one subject saw, and not the release's 73,000 in 39.6 GB
 
 
@@ -32,7 +38,7 @@ def release_checks(root: Path, *, hashes: bool, thorough: bool, n_voxels: int, s
     yield Check("stimulus order", "shared1000", partial(check_shared, root))
     for subject in sorted({path.name for path in root.glob("nsddata*/ppdata/subj*")}):
         yield Check("stimulus order", subject, partial(check_order, root, subject))
-        for space in sorted(path.parent.name for path in root.glob(f"nsddata/ppdata/{subject}/*/roi")):
+        for space in (name for name in layout.SPACES if (root / layout.roi_map(subject, "", name)).parent.is_dir()):
             yield Check("ROI codes", f"{subject} {space}", partial(check_codes, root, subject, space))
     found = all_series(root)
     if not found:
@@ -63,7 +69,7 @@ def check_files(root: Path, hashes: bool) -> Problems:
             f"is what an unfinished fetch left ({counted(path.stat().st_size, 'byte')}); fetch again to finish it, or "
             "delete it",
         )
-    volumes, stored = sorted(root.rglob("*.nii.gz")), sorted(root.rglob("*.hdf5"))
+    volumes, stored = _files(root, VOLUMES, ".nii.gz"), _files(root, STORED, ".hdf5")
     for path in [*volumes, *stored]:
         try:
             read_volume(path) if path in volumes else _open(path)
@@ -168,6 +174,12 @@ def _compare(root: Path, record: dict, hashes: bool) -> Iterator[Problem]:
             got = hashlib.file_digest(file, "sha256").hexdigest()
         if got != record["sha256"]:
             yield "error", key, f"has sha256 {got[:12]}..., but {record['sha256'][:12]}... was fetched; {remedy}"
+
+
+def _files(root: Path, patterns: tuple[str, ...], suffix: str) -> list[Path]:
+    """Return the files that are used of a release, which a whole copy of it has many more of; all of other data."""
+    layouts = patterns if any(root.glob("nsddata*")) else (f"**/*{suffix}",)
+    return sorted(path for pattern in layouts for path in root.glob(pattern))
 
 
 def _open(path: Path) -> None:

@@ -76,7 +76,8 @@ class Measured:
 def all_series(root: Path) -> list[Series]:
     """Return every subject, space and version with betas under `root`."""
     folders = sorted({path.parent for path in root.glob("nsddata_betas/ppdata/subj*/*/*/betas_session*.hdf5")})
-    return [Series(root, path.parts[-3], path.parts[-2], path.parts[-1]) for path in folders]
+    found = [Series(root, *path.parts[-3:]) for path in folders]
+    return [series for series in found if series.space in layout.SPACES]
 
 
 def key_of(root: Path, path: Path) -> str:

@@ -372,6 +372,18 @@ def test_a_cause_that_stops_several_checks_is_told_once(source):
     assert sum("not examined, for the reason that stands under 'trial counts'" in text for text in words) == 1
 
 
+def test_voxels_are_drawn_by_the_seed_or_all_taken(mini_source):
+    maps = read_maps(all_series(mini_source)[0])
+    labelled = np.argwhere(np.any([m.values > 0 for name, m in maps.items() if name != "ncsnr"], axis=0)).tolist()
+    drawn = sample_voxels(maps, 40, seed=1)
+    assert sample_voxels(maps, None, seed=1).tolist() == labelled
+    assert len({tuple(xyz) for xyz in drawn}) == 40 and all(xyz in labelled for xyz in drawn.tolist())
+    np.testing.assert_array_equal(drawn, sample_voxels(maps, 40, seed=1))
+    assert (drawn != sample_voxels(maps, 40, seed=2)).any()
+    words = [f.words for f in examine(mini_source, n_voxels=40).of("ok") if f.check == "duplicates"]
+    assert words == ["no two of 40 voxels and 5 sessions are the same"] * 2
+
+
 def test_other_folders(tmp_path):
     with pytest.raises(InputError, match=r"neither a prepared benchmark .* nor in NSD's layout .*, nor was it fetched"):
         examine(tmp_path)
