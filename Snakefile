@@ -16,7 +16,7 @@ rule all:
     default_target: True
     input:
         REPORT,
-        expand(TABLES, benchmark=config["benchmarks"]),
+        expand(TABLES, benchmark=BENCHMARKS),
 
 
 onsuccess:

@@ -67,16 +67,19 @@ TABLES = [
 ]
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs"
-MADE = [
-    name
-    for name, settings in config["benchmarks"].items()
-    if settings["source"] == "mini"
-]
-PREPARED = [
-    name
-    for name, settings in config["benchmarks"].items()
-    if settings["source"] != "folder"
-]
+
+
+def options(**values):
+    """Command line options: --name value for every value that is set."""
+    words = []
+    for name, value in values.items():
+        if value is not None:
+            items = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, items)]
+    return words
+
+
+include: "benchmarks.smk"
 
 
 def model_uids():
@@ -99,7 +102,7 @@ def model_uids():
 
 def check_models(uids):
     """Refuse unknown models before anything runs; asked only where something is to be computed, since it takes time."""
-    wanted = expand(SCORES, benchmark=config["benchmarks"], model=uids)
+    wanted = expand(SCORES, benchmark=BENCHMARKS, model=uids)
     if not all(Path(path).exists() for path in wanted):
         from deepjuice.model_zoo import get_model_card
 
@@ -115,105 +118,14 @@ check_models(MODELS)
 
 
 wildcard_constraints:
-    benchmark="|".join(config["benchmarks"]),
+    benchmark="|".join(BENCHMARKS),
     model="[A-Za-z0-9_.-]+",
-
-
-def benchmark_folder(benchmark):
-    """Where a benchmark lies: your own where you have it, a prepared one under data/."""
-    settings = config["benchmarks"][benchmark]
-    own = settings.get("path") if settings["source"] == "folder" else None
-    return own or f"{DATA}/{benchmark}"
-
-
-def check_own_folders():
-    """Refuse a folder of yours that is not there, before anything runs."""
-    for name, settings in config["benchmarks"].items():
-        folder = Path(benchmark_folder(name))
-        if settings["source"] == "folder" and not (folder / "stimuli.csv").exists():
-            raise WorkflowError(
-                f"benchmark {name}: expected a folder with stimuli.csv at {folder}, found none; "
-                "docs/bring-your-own.md describes it"
-            )
-
-
-check_own_folders()
-
-
-def benchmark_inputs(*names):
-    """Input of a rule: the folder that a rule prepares, or those of your own folder's files that are there."""
-
-    def inputs(wildcards):
-        folder = benchmark_folder(wildcards.benchmark)
-        if config["benchmarks"][wildcards.benchmark]["source"] != "folder":
-            return folder
-        return [f"{folder}/{name}" for name in names if Path(folder, name).exists()]
-
-    return inputs
-
-
-@cache
-def pictures(folder):
-    """What tells that pictures of your own folder have changed: names, sizes and times of all of them."""
-    files = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix not in (".csv", ".npy", ".npz", ".parquet", ".json")
-    )
-    seen = [
-        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in files
-        if path.is_file()
-    ]
-    return digest(json.dumps(seen))
-
-
-def own_pictures(wildcards):
-    settings = config["benchmarks"][wildcards.benchmark]
-    return (
-        pictures(benchmark_folder(wildcards.benchmark))
-        if settings["source"] == "folder"
-        else ""
-    )
-
-
-def release_folder(wildcards):
-    """The root of a data set in NSD's layout: a folder of yours, or one that make-mini writes."""
-    settings = config["benchmarks"][wildcards.benchmark]
-    return (
-        settings["path"]
-        if settings["source"] == "nsd"
-        else f"{DATA}/raw/{wildcards.benchmark}"
-    )
-
-
-def prepare_options(wildcards):
-    settings = config["benchmarks"][wildcards.benchmark]
-    return options(
-        **{
-            key: value
-            for key, value in settings.items()
-            if key not in ("source", "path")
-        }
-    )
-
-
-def options(**values):
-    """Command line options: --name value for every value that is set."""
-    words = []
-    for name, value in values.items():
-        if value is not None:
-            items = value if isinstance(value, list) else [value]
-            words += [f"--{name.replace('_', '-')}", *map(str, items)]
-    return words
 
 
 def summary():
     """What was found and where it is, for the terminal."""
     texts = [
         Path(path)
-        for path in expand(
-            f"{RESULTS}/{{benchmark}}/summary.txt", benchmark=config["benchmarks"]
-        )
+        for path in expand(f"{RESULTS}/{{benchmark}}/summary.txt", benchmark=BENCHMARKS)
     ]
     return "\n" + "\n".join(text.read_text() for text in texts if text.exists())

@@ -1,29 +1,57 @@
-from juicyfruits.nsd.prepare import STAGE_VERSION as PREPARE_VERSION
-from juicyfruits.synthetic.mini import STAGE_VERSION as MINI_VERSION
+from juicyfruits import versions as data_versions
+
+
+# On the machine where snakemake runs: the nodes of a cluster often have no way out.
+localrules:
+    fetch,
 
 
 rule make_mini:
     output:
-        directory(f"{DATA}/raw/{{benchmark}}"),
+        directory(f"{DATA}/raw/{{entry}}"),
     log:
-        f"{LOGS}/make_mini/{{benchmark}}.log",
+        f"{LOGS}/make_mini/{{entry}}.log",
     benchmark:
-        f"{LOGS}/make_mini/{{benchmark}}.tsv"
+        f"{LOGS}/make_mini/{{entry}}.tsv"
     wildcard_constraints:
-        benchmark="|".join(MADE) or "none",
+        entry="|".join(MADE) or "none",
     threads: 1
     resources:
         mem_mb=1500,
     params:
         seed=config["seed"],
-        version=MINI_VERSION,
+        version=data_versions.MINI,
     shell:
         "juicyfruits make-mini {output:q} --seed {params.seed} 2> >(tee {log:q} >&2)"
 
 
+# The files stay where they are when a fetch breaks, to be gone on with; the receipt says that all are there.
+rule fetch:
+    output:
+        f"{DATA}/raw/{{entry}}.fetched.json",
+    log:
+        f"{LOGS}/fetch/{{entry}}.log",
+    benchmark:
+        f"{LOGS}/fetch/{{entry}}.tsv"
+    wildcard_constraints:
+        entry="|".join(FETCHED) or "none",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        accept_terms=lambda wildcards: (
+            "--accept-terms"
+            if config["benchmarks"][wildcards.entry].get("accept_terms")
+            else ""
+        ),
+    params:
+        words=fetch_words,
+    shell:
+        "juicyfruits fetch {params.words:q} --receipt {output:q} {resources.accept_terms} 2> >(tee {log:q} >&2)"
+
+
 rule prepare:
     input:
-        release_folder,
+        release_input,
     output:
         directory(f"{DATA}/{{benchmark}}"),
     log:
@@ -32,11 +60,11 @@ rule prepare:
         f"{LOGS}/prepare/{{benchmark}}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED) or "none",
-    threads: 1
+    threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, threads: 2000 * threads,
     params:
-        options=prepare_options,
-        version=PREPARE_VERSION,
+        words=prepare_words,
+        version=data_versions.PREPARE,
     shell:
-        "juicyfruits prepare {input:q} {output:q} --name {wildcards.benchmark} {params.options:q} 2> >(tee {log:q} >&2)"
+        "juicyfruits prepare {params.words:q} --jobs {threads} 2> >(tee {log:q} >&2)"

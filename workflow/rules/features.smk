@@ -12,7 +12,11 @@ rule extract:
         mem_mb=4000,
         # What changes no number is a resource: another batch size reruns nothing.
         batch_size=config["extract"]["batch_size"],
-        memory_limit=config["extract"]["memory_limit"] or "",
+        memory_limit=(
+            f"--memory-limit {config['extract']['memory_limit']}"
+            if config["extract"]["memory_limit"]
+            else ""
+        ),
         device=config["device"],
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
@@ -27,5 +31,5 @@ rule extract:
         version=versions.EXTRACT,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} {params.options:q}"
-        " --batch-size {resources.batch_size} --memory-limit {resources.memory_limit:q} --device {resources.device}"
+        " --batch-size {resources.batch_size} {resources.memory_limit} --device {resources.device}"
         " 2> >(tee {log:q} >&2)"

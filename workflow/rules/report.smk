@@ -1,6 +1,6 @@
 rule report:
     input:
-        expand(TABLES, benchmark=config["benchmarks"]),
+        expand(TABLES, benchmark=BENCHMARKS),
     output:
         REPORT,
     log:

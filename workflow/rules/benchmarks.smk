@@ -1,0 +1,164 @@
+# Which benchmarks there are, and where each comes from: made here, fetched, in a folder as published, or your own.
+from juicyfruits.datasets import DATASETS
+
+
+def one_each(name, settings):
+    """Benchmarks of one entry of the config: one a session of V4, and one a subject who saw pictures of its own."""
+    settings = {"entry": name, **settings}
+    sessions = settings.pop("sessions", None)
+    if sessions:
+        each = [(str(session), {"session": str(session)}) for session in sessions]
+    elif settings.get("image_set") in ("unique", "all"):
+        if not settings.get("subjects"):
+            raise WorkflowError(
+                f"config: benchmarks: {name}: image_set {settings['image_set']} needs the list `subjects`, "
+                "as each of them is a benchmark"
+            )
+        each = [(subject, {"subjects": [subject]}) for subject in settings["subjects"]]
+    else:
+        return {name: settings}
+    names = [name] if len(each) == 1 else [f"{name}_{label}" for label, _ in each]
+    return {made: {**settings, **own} for made, (_, own) in zip(names, each)}
+
+
+BENCHMARKS = {}
+for entry, entry_settings in config["benchmarks"].items():
+    for name, settings in one_each(entry, entry_settings).items():
+        if name in BENCHMARKS:
+            raise WorkflowError(f"config: two benchmarks would be called {name}")
+        BENCHMARKS[name] = settings
+
+
+def release(settings):
+    """Where a published data set is: its public address, an address of yours, or a folder."""
+    return settings.get("path") or DATASETS[settings["source"]].url
+
+
+def is_fetched(settings):
+    if settings["source"] not in DATASETS:
+        return False
+    path = release(settings)
+    return "://" in path and not path.startswith("file:")
+
+
+MADE = [
+    entry
+    for entry, settings in config["benchmarks"].items()
+    if settings["source"] == "mini"
+]
+FETCHED = [
+    entry for entry, settings in config["benchmarks"].items() if is_fetched(settings)
+]
+PREPARED = [
+    name for name, settings in BENCHMARKS.items() if settings["source"] != "folder"
+]
+
+
+def benchmark_folder(benchmark):
+    """Where a benchmark lies: your own where you have it, a prepared one under data/."""
+    settings = BENCHMARKS[benchmark]
+    own = settings.get("path") if settings["source"] == "folder" else None
+    return own or f"{DATA}/{benchmark}"
+
+
+def check_own_folders():
+    """Refuse a folder of yours that is not there, before anything runs."""
+    for name, settings in BENCHMARKS.items():
+        folder = Path(benchmark_folder(name))
+        if settings["source"] == "folder" and not (folder / "stimuli.csv").exists():
+            raise WorkflowError(
+                f"benchmark {name}: expected a folder with stimuli.csv at {folder}, found none; "
+                "docs/bring-your-own.md describes it"
+            )
+
+
+check_own_folders()
+
+
+def benchmark_inputs(*names):
+    """Input of a rule: the folder that a rule prepares, or those of your own folder's files that are there."""
+
+    def inputs(wildcards):
+        folder = benchmark_folder(wildcards.benchmark)
+        if BENCHMARKS[wildcards.benchmark]["source"] != "folder":
+            return folder
+        return [f"{folder}/{name}" for name in names if Path(folder, name).exists()]
+
+    return inputs
+
+
+@cache
+def pictures(folder):
+    """What tells that pictures of your own folder have changed: names, sizes and times of all of them."""
+    files = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix not in (".csv", ".npy", ".npz", ".parquet", ".json")
+    )
+    seen = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in files
+        if path.is_file()
+    ]
+    return digest(json.dumps(seen))
+
+
+def own_pictures(wildcards):
+    settings = BENCHMARKS[wildcards.benchmark]
+    return (
+        pictures(benchmark_folder(wildcards.benchmark))
+        if settings["source"] == "folder"
+        else ""
+    )
+
+
+def release_folder(benchmark):
+    """The root of a data set as published: a folder of yours, one that was fetched, or what make-mini writes."""
+    settings = BENCHMARKS[benchmark]
+    if settings["source"] == "mini" or is_fetched(settings):
+        return f"{DATA}/raw/{settings['entry']}"
+    return release(settings).removeprefix("file://")
+
+
+def release_input(wildcards):
+    """What says that the data set is there whole: the receipt of a fetch, or the folder."""
+    folder = release_folder(wildcards.benchmark)
+    return (
+        f"{folder}.fetched.json"
+        if is_fetched(BENCHMARKS[wildcards.benchmark])
+        else folder
+    )
+
+
+def prepare_words(wildcards):
+    """The data set's name for `juicyfruits prepare`, its folder, the benchmark's folder, and the options."""
+    settings = BENCHMARKS[wildcards.benchmark]
+    source = "nsd" if settings["source"] == "mini" else settings["source"]
+    return [
+        source,
+        release_folder(wildcards.benchmark),
+        benchmark_folder(wildcards.benchmark),
+        *options(
+            name=wildcards.benchmark,
+            **only(settings, *NSD_CHOICE, *NSD_METHOD, "session", "models"),
+        ),
+    ]
+
+
+def fetch_words(wildcards):
+    """The data set's name for `juicyfruits fetch`, the folder, the address, and what is needed of it."""
+    settings = config["benchmarks"][wildcards.entry]
+    chosen = only(settings, *NSD_CHOICE, "sessions")
+    return [
+        settings["source"],
+        f"{DATA}/raw/{wildcards.entry}",
+        *options(**{"from": release(settings)}, **chosen),
+    ]
+
+
+NSD_CHOICE = ("subjects", "image_set", "rois", "beta_version", "space")
+NSD_METHOD = ("ncsnr_threshold", "repeats")
+
+
+def only(settings, *keys):
+    return {key: settings[key] for key in keys if key in settings}
