@@ -31,7 +31,7 @@ from juicyfruits.datasets import DATASETS
 from juicyfruits.errors import InputError, first_names, near_names
 from juicyfruits.files import reading
 from juicyfruits.prepared import train_rows
-from juicyfruits.remote import Forbidden, NotFound, Record, Source, download, open_source, stat_files
+from juicyfruits.remote import Forbidden, NotFound, Record, Source, download, open_source
 from juicyfruits.write import write_benchmark
 
 FOLDER = "data_V4_responses"
@@ -115,9 +115,10 @@ def _session(line: str) -> Session:
 
 SESSIONS: dict[str, Session] = {s.name: s for s in map(_session, _TABLE.strip().splitlines())}
 
-# Where the repository's readers take other counts from the files than its table says. Of the 1,200 images of WE's
-# train sessions they leave out 601 to 900 (synthesized); of 201017 they take 600.
-STORED = {**dict.fromkeys(("190924", "190925", "190926", "190927", "190928", "190929"), 1200), "201017": 600}
+# How many images the files hold where the repository's readers take them to hold another number than the table says.
+# Of the 1,200 of WE's train sessions they leave out 601 to 900 (synthesized); of 201017 they take 600.
+_WE_TRAIN = ("190924", "190925", "190926", "190927", "190928", "190929")
+STORED: dict[str, tuple[int, ...]] = {**dict.fromkeys(_WE_TRAIN, (1200,)), "201017": (600, 900)}
 LEFT_OUT = range(601, 901)
 
 
@@ -155,12 +156,6 @@ def fetch(url: str, out: str | Path, sessions: Iterable[str | int], *, jobs: int
     """Fetch what `keys` names into `out`, under the repository's own paths; see `juicyfruits.remote`."""
     source = open_source(url)
     return download(source, keys(source, sessions), out, jobs=jobs)
-
-
-def list_files(url: str, sessions: Iterable[str | int]) -> list[tuple[str, int]]:
-    """Return (key, bytes) of all that `fetch` would fetch from there."""
-    source = open_source(url)
-    return [(file.key, file.size) for file in stat_files(source, keys(source, sessions))]
 
 
 def prepare(source: str | Path, out: str | Path, session: str | int, *, name: str | None = None) -> Benchmark:
@@ -231,7 +226,7 @@ def _read_responses(path: Path, session: Session) -> tuple[np.ndarray, np.ndarra
         values = np.asarray(content["responses"] if path.suffix == ".npz" else content, dtype=np.float32)
     shape = values.shape
     values = values[:, :, None] if values.ndim == 2 else values
-    expected = sorted({session.n_images, STORED.get(session.name, session.n_images)})
+    expected = STORED.get(session.name, (session.n_images,))
     if values.ndim != 3 or shape[0] != session.n_neurons or shape[1] not in expected or not shape[-1]:
         raise InputError(
             f"{path}: session {session.name} has {session.n_neurons} neurons and {' or '.join(map(str, expected))} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from juicyfruits.errors import InputError, near_names
 from juicyfruits.nsd.terms import TERMS
 
 
@@ -55,7 +54,7 @@ _ALL = (
         citation="Kriegeskorte, Mur, Ruff, Kiani, Bodurka, Esteky, Tanaka & Bandettini 2008, Matching categorical "
         "object representations in inferior temporal cortex of man and monkey, Neuron 60(6), 1126-1141.",
         doi="10.1016/j.neuron.2008.10.043",
-        licence="MIT, as the repository that gives the files",
+        licence="MIT, the licence of the repository that gives the files",
         terms=None,
         size="a few MB",
     ),
@@ -67,20 +66,9 @@ _ALL = (
         citation="Cowley, Stan, Pillow & Smith 2023, Compact deep neural network models of visual cortex, bioRxiv "
         "(Nature 2026, doi:10.1038/s41586-026-10150-1).",
         doi="10.1101/2023.11.22.568315",
-        licence="GPL-3.0, as the repository that gives the files",
+        licence="GPL-3.0, the licence of the repository that gives the files",
         terms=None,
         size="a few MB a session",
     ),
 )
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
-
-
-def find_dataset(name: str) -> Dataset:
-    """Return a data set by its name; an unknown one is an `InputError` that says which there are.
-
-    >>> find_dataset("nsd").url
-    's3://natural-scenes-dataset'
-    """
-    if name not in DATASETS:
-        raise InputError(f"no public data set {name!r}; {near_names(name, DATASETS)}")
-    return DATASETS[name]

@@ -31,7 +31,7 @@ from juicyfruits.datasets import DATASETS
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import reading
 from juicyfruits.pictures import open_rgb
-from juicyfruits.remote import Record, download, open_source, stat_files
+from juicyfruits.remote import Record, download, open_source
 from juicyfruits.write import write_benchmark
 
 FOLDER = "demos/92imageData"
@@ -58,11 +58,6 @@ class Objects92:
 def fetch(url: str, out: str | Path, *, jobs: int = 4) -> list[Record]:
     """Fetch the three files (a few MB) into `out`, under the repository's own paths; see `juicyfruits.remote`."""
     return download(open_source(url), KEYS, out, jobs=jobs)
-
-
-def list_files(url: str) -> list[tuple[str, int]]:
-    """Return (key, bytes) of all that `fetch` would fetch from there."""
-    return [(file.key, file.size) for file in stat_files(open_source(url), KEYS)]
 
 
 def prepare(

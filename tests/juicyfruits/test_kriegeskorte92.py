@@ -93,10 +93,8 @@ def test_fetched_and_prepared_it_holds_what_the_release_holds(tmp_path):
     data = made_up()
     write_release(tmp_path / "web", data)
     with serve(tmp_path / "web") as url:
-        listed = kriegeskorte92.list_files(url)
         records = kriegeskorte92.fetch(url, tmp_path / "fetched")
-    assert listed == [(key, (tmp_path / "web" / key).stat().st_size) for key in kriegeskorte92.KEYS]
-    assert [(record.key, record.size) for record in records] == listed
+    assert [record.key for record in records] == list(kriegeskorte92.KEYS)
     benchmark = kriegeskorte92.prepare(tmp_path / "fetched", tmp_path / "out", sessions=True, models=["V1"])
     assert benchmark.rois == ["IT", "IT_monkey", "IT_session1", "IT_session2", "model_V1"]
     assert list(benchmark.rdms["IT"]) == list(benchmark.rdms["IT_session2"]) == [f"human{i}" for i in range(1, 5)]
