@@ -61,15 +61,15 @@ def main(results: Path) -> None:
         print(best_layers(tidy)[shown].round(3).to_string(index=False))
     tidy = tidy_scores(results / "k92")
     tidy = tidy[tidy["cv_split"] == "all"]
-    own = tidy[tidy["subj_id"].str.fullmatch("human[1-4]")]
-    places = ["model", "stage", "model_layer", "model_layer_index"]
-    own = own.groupby(places, as_index=False)["score"].mean().assign(brain="human, own RDMs")
-    names = {"human_mean": "human, mean RDM", "monkey": "monkey", "model": "V1 model"}
-    others = tidy[tidy["subj_id"].isin(names)].assign(brain=tidy["subj_id"].map(names))
-    whole = pd.concat([own, others], ignore_index=True)
+    names = {"IT": "human", "IT_monkey": "monkey", "model_V1": "V1 model"}
+    places = ["model", "stage", "model_layer", "model_layer_index", "region"]
+    whole = tidy.groupby(places, as_index=False)["score"].mean()  # over the four people
+    whole["brain"] = whole["region"].map(names)
     print(f"\n## k92\n\n{markdown(by_stage(whole, ['brain', 'model']))}\n")
     best = whole.loc[whole.groupby(["brain", "model"])["score"].idxmax()]
     print(best[["brain", "model", "model_layer", "stage", "score"]].round(3).to_string(index=False))
+    ceilings = tidy[tidy["region"] == "IT"].groupby("subj_id")["ceiling"].first()
+    print(f"\nCeilings across people: {ceilings.round(2).to_dict()}")
 
 
 if __name__ == "__main__":
