@@ -19,7 +19,7 @@ from juicyfruits.doctor.voxels import voxel_checks
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import reading
 from juicyfruits.nsd import layout
-from juicyfruits.nsd.files import open_hdf5, read_volume, require
+from juicyfruits.nsd.files import open_hdf5, read_volume
 from juicyfruits.remote.records import FOLDER as RECORDS
 
 VOLUMES = (
@@ -59,9 +59,17 @@ def check_files(root: Path, hashes: bool) -> Problems:
     A record is `.fetched/KEY.json` with key, size and sha256. NIfTI files are read to their end, which verifies
     gzip's checksum; of HDF5 files the structure and the length are verified.
     """
-    records = list(_read_records(root))
-    for record in tqdm(records, "fetched files", unit="file", disable=not (hashes and records)):
-        yield from _compare(root, record, hashes)
+    paths, n_records = sorted((root / RECORDS).rglob("*.json")), 0
+    for path in tqdm(paths, "fetched files", unit="file", disable=not (hashes and paths)):
+        try:
+            with reading(path, "the record of a fetched file"):
+                record = json.loads(path.read_text(encoding="utf-8"))
+        except InputError as error:
+            yield "error", key_of(root, path), str(error)
+            continue
+        if "key" in record:  # others say what was agreed to, not what was fetched
+            n_records += 1
+            yield from _compare(root, record, hashes)
     for path in sorted(root.rglob("*.part")):
         yield (
             "warning",
@@ -75,16 +83,15 @@ def check_files(root: Path, hashes: bool) -> Problems:
             read_volume(path) if path in volumes else _open(path)
         except InputError as error:
             yield "error", key_of(root, path), str(error)
-    compared = f"{counted(len(records), 'record')} of a fetch agree{'' if hashes else ' in size, sums not compared'}"
+    compared = f"{counted(n_records, 'record')} of a fetch agree{'' if hashes else ' in size, sums not compared'}"
     opened = f"{counted(len(volumes), 'NIfTI file')} and {counted(len(stored), 'HDF5 file')} are whole"
-    return f"{compared if records else 'no fetch recorded sums to compare'}, {opened}"
+    return f"{compared if n_records else 'no fetch recorded sums to compare'}, {opened}"
 
 
 def check_pictures(root: Path, thorough: bool) -> Problems:
     """Look for pictures that are blank or the same, and verify the ids of those fetched by ranges."""
-    path = next((root / key for key in (layout.STIMULI, layout.CHOSEN_STIMULI) if (root / key).exists()), None)
-    if path is None:
-        require(root / layout.STIMULI, "/imgBrick")
+    chosen = (root / layout.CHOSEN_STIMULI).exists() and not (root / layout.STIMULI).exists()
+    path = root / (layout.CHOSEN_STIMULI if chosen else layout.STIMULI)
     name = key_of(root, path)
     with open_hdf5(path, "imgBrick") as brick:
         if brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[3] != 3:
@@ -105,27 +112,7 @@ def check_pictures(root: Path, thorough: bool) -> Problems:
             return ""
         if len(brick) > MAX_HASHED_PICTURES and not thorough:
             return f"{len(brick):,} pictures in {name}, too many to compare one by one unless asked to be thorough"
-        seen: dict[bytes, list[int]] = {}
-        for row in tqdm(range(len(brick)), desc="pictures", unit="picture"):
-            picture = brick[row]
-            key = hashlib.sha256(picture).digest() if picture.max() > picture.min() else b"blank"
-            seen.setdefault(key, []).append(int(ids[row]))
-    blank = seen.pop(b"blank", [])
-    if blank:
-        yield (
-            "error",
-            name,
-            f"{counted(len(blank), 'picture')} of one colour, so probably never fetched: nsd ids {first_names(blank)}; "
-            "delete the file and fetch it again",
-        )
-    same = [group for group in seen.values() if len(group) > 1]
-    if same:
-        yield (
-            "warning",
-            name,
-            f"{counted(len(same), 'picture')} stored under several nsd ids, such as {first_names(same[0])}; leave all "
-            "but one of them out if they must not be in train and test",
-        )
+        yield from _judge_pictures(name, brick, ids)
     return f"{len(ids):,} pictures, no two the same"
 
 
@@ -154,14 +141,6 @@ def _tell_no_betas(root: Path) -> Problems:
     return ""
 
 
-def _read_records(root: Path) -> Iterator[dict]:
-    for path in sorted((root / RECORDS).rglob("*.json")):
-        with reading(path, "JSON"):
-            record = json.loads(path.read_text(encoding="utf-8"))
-        if "key" in record:
-            yield record
-
-
 def _compare(root: Path, record: dict, hashes: bool) -> Iterator[Problem]:
     key, path = record["key"], root / record["key"]
     remedy = "delete it and fetch it again"
@@ -174,6 +153,30 @@ def _compare(root: Path, record: dict, hashes: bool) -> Iterator[Problem]:
             got = hashlib.file_digest(file, "sha256").hexdigest()
         if got != record["sha256"]:
             yield "error", key, f"has sha256 {got[:12]}..., but {record['sha256'][:12]}... was fetched; {remedy}"
+
+
+def _judge_pictures(name: str, brick: h5py.Dataset, ids: np.ndarray) -> Iterator[Problem]:
+    blank: list[int] = []
+    seen: dict[bytes, list[int]] = {}
+    for nsd_id, row in zip(ids.tolist(), tqdm(range(len(brick)), desc="pictures", unit="picture"), strict=True):
+        picture = brick[row]
+        same = blank if picture.min() == picture.max() else seen.setdefault(hashlib.sha256(picture).digest(), [])
+        same.append(nsd_id)
+    if blank:
+        yield (
+            "error",
+            name,
+            f"{counted(len(blank), 'picture')} of one colour, so probably never fetched: nsd ids {first_names(blank)}; "
+            "delete the file and fetch it again",
+        )
+    groups = [group for group in seen.values() if len(group) > 1]
+    if groups:
+        yield (
+            "warning",
+            name,
+            f"{counted(len(groups), 'picture')} stored under several nsd ids, such as {first_names(groups[0])}; leave "
+            "all but one of them out if they must not be in train and test",
+        )
 
 
 def _files(root: Path, patterns: tuple[str, ...], suffix: str) -> list[Path]:

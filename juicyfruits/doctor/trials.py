@@ -67,23 +67,8 @@ def check_trials(series: Series) -> Problems:
             series.where,
             f"session {first_names(gaps)} of {max(paths)} is missing; fetch it: sessions must be there without a gap",
         )
-    n_trials = 0
     for session, path in paths.items():
-        name = key_of(series.root, path)
-        try:
-            with open_hdf5(path, "betas") as betas:
-                got = betas.shape[0] if betas.ndim else 0
-        except InputError as error:
-            yield "error", name, str(error)
-            continue
-        n_trials += got
-        if got != expected.get(session, 0):
-            yield (
-                "error",
-                name,
-                f"has {got} trials, but responses.tsv has {expected.get(session, 0)} in session {session}; fetch both "
-                "again",
-            )
+        yield from _compare_session(key_of(series.root, path), path, session, expected.get(session, 0))
     if is_real(series.root):
         yield from _compare_with_release(series, expected)
     if len(expected) > len(paths) and not gaps:
@@ -92,7 +77,19 @@ def check_trials(series: Series) -> Problems:
             series.where,
             f"betas of {len(paths)} of {len(expected)} sessions; fetch the others, or repeats and ceilings are fewer",
         )
-    return f"{counted(n_trials, 'trial')} in {counted(len(paths), 'session')}"
+    return f"{counted(int(expected.sum()), 'trial')} in {counted(len(paths), 'session')}"
+
+
+def _compare_session(name: str, path: Path, session: int, expected: int) -> Iterator[Problem]:
+    try:
+        with open_hdf5(path, "betas") as betas:
+            n_trials = betas.shape[0] if betas.ndim else 0
+    except InputError as error:
+        yield "error", name, str(error)
+        return
+    if n_trials != expected:
+        words = f"has {n_trials} trials, but responses.tsv has {expected} in session {session}; fetch both again"
+        yield "error", name, words
 
 
 def _read_design(root: Path) -> dict[str, np.ndarray]:
@@ -124,7 +121,11 @@ def _compare_trials(where: str, table: pd.DataFrame, designed: np.ndarray, own: 
     if "10KID" in table.columns:
         odd = own[table["10KID"].to_numpy(dtype=np.int64).clip(1, len(own)) - 1] != shown
         if odd.any():
-            yield "error", where, f"10KID and 73KID name different pictures in {counted(int(odd.sum()), 'trial')}"
+            yield (
+                "error",
+                where,
+                f"10KID and 73KID name different pictures in {counted(int(odd.sum()), 'trial')}; fetch it again",
+            )
 
 
 def _compare_stim_info(root: Path, number: int, designed: np.ndarray) -> Iterator[Problem]:

@@ -92,6 +92,11 @@ def record_and_lose(root):
     (root / STREAMS).unlink()
 
 
+def garble_record(root):
+    record(root)
+    (root / ".fetched" / f"{STREAMS}.json").write_text("{")
+
+
 def cut(key, keep):
     return lambda root: (root / key).write_bytes((root / key).read_bytes()[:keep])
 
@@ -157,6 +162,12 @@ SPOILED = {
         "streams.*has sha256 .*delete it and fetch",
     ),
     "fetched and lost": (record_and_lose, "files", "error", "streams.nii.gz: was fetched, but is not there any more"),
+    "garbled record": (
+        garble_record,
+        "files",
+        "error",
+        "streams.nii.gz.json cannot be read as the record of a fetched",
+    ),
     "unfinished": (lambda r: (r / ".a.12.part").write_bytes(b"1234"), "files", "warning", r".a.12.part: .*4 bytes"),
     "cut HDF5": (cut(betas(2), 900), "files", "error", "betas_session02.hdf5 is no whole HDF5 file"),
     "cut NIfTI": (cut(STREAMS, 200), "files", "error", "streams.nii.gz cannot be read as a whole NIfTI"),
@@ -397,8 +408,9 @@ def test_other_folders(tmp_path):
 
 def test_measured_voxels_equal_a_plain_reading(source):
     on_voxel([32767] + [3] * 13 + [-32768], [1])(source)
+    on_voxel(0, [2, 3])(source)
     series = all_series(source)[0]
-    voxels = sample_voxels(read_maps(series), 40, seed=1)
+    voxels = sample_voxels(read_maps(series), None, seed=0)
     measured = measure(series, voxels)
     table = pd.read_csv(source / BEHAVIOUR, sep="\t")
     stored = [h5py.File(source / betas(session))["betas"][:] for session in range(1, 6)]
