@@ -1,6 +1,7 @@
 """prepare_nsd against a plain reading of the same files that shares no code with it."""
 
 import json
+import os
 import shutil
 
 import h5py
@@ -13,7 +14,7 @@ from plain_nsd import BETAS, plain_maps, plain_ncsnr, plain_regions, plain_subje
 from scipy.io import loadmat
 
 from juicyfruits import Benchmark, InputError
-from juicyfruits.nsd.prepare import prepare_nsd
+from juicyfruits.nsd.prepare import prepare_nsd, scratch_folder
 
 SESSION = f"nsddata_betas/ppdata/subj01/{BETAS}/betas_session01.hdf5"
 NCSNR = f"nsddata_betas/ppdata/subj01/{BETAS}/ncsnr.nii.gz"
@@ -185,7 +186,9 @@ def test_processes_change_no_bit(mini_folder, mini_source, tmp_path):
 
 
 def test_what_a_killed_run_left_is_removed(mini_source, tmp_path):
-    (tmp_path / ".out.0999999999.tmp").mkdir()
+    with scratch_folder(tmp_path / "out") as folder:
+        left = folder.rename(folder.with_name(folder.name.replace(f"{os.getpid():010d}", "0999999999")))
+    assert left.is_dir() and not folder.exists() and left != folder
     prepare_nsd(mini_source, tmp_path / "out", subjects=["subj01"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
