@@ -148,9 +148,6 @@ def _fill(part: Path, source: Source, file: RemoteFile, progress: _Progress, sto
     """Append to `part` what it lacks."""
     with part.open("ab", buffering=0) as out:
         have = out.tell()
-        if have > file.size:
-            have = 0
-            out.truncate(0)
         progress.set(file.key, have)
         for block in source.read(file, have):
             left = memoryview(block)
@@ -192,7 +189,7 @@ def alone(target: Path, stop: threading.Event) -> Iterator[None]:
     """Hold the lock of `target`, having said so if another process has it first."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     waiting = False
-    while True:
+    while not stop.is_set():
         try:
             with lock.acquire(timeout=1 if waiting else 0, poll_interval=LOCK_POLL):
                 yield
@@ -201,8 +198,7 @@ def alone(target: Path, stop: threading.Event) -> Iterator[None]:
             if not waiting:
                 _say(f"waiting for another process that fetches {target}")
             waiting = True
-            if stop.is_set():
-                raise _StoppedError from None
+    raise _StoppedError
 
 
 @contextmanager

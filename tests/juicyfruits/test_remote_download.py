@@ -23,7 +23,7 @@ from juicyfruits.remote import (
     stat_files,
 )
 
-FAST = Patience(tries=3, backoff=0.01, connect=1, read=0.4)
+FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = np.random.default_rng(0).bytes(400_000)
 NEW = np.random.default_rng(1).bytes(350_000)
 KEYS = [f"nsddata/ppdata/subj0{n}/x.nii.gz" for n in (1, 2, 3)]
@@ -207,9 +207,9 @@ def test_one_failure_stops_the_others_and_keeps_their_parts(server, s3, tmp_path
     names = [f"f{n}.bin" for n in range(6)]
     for name in names:
         server.put(f"/b/{name}", DATA)
-        server.faults[f"/b/{name}"] = [Fault(stall_after=1000, stall_s=0.3)]
-    server.faults["/b/f0.bin"] = [Fault(status=403, slow_s=0.1)]
-    server.faults["/b/f1.bin"] = [Fault(status=403, slow_s=0.2)]
+        server.faults[f"/b/{name}"] = [Fault(stall_after=1000, stall_s=1.0)]
+    server.faults["/b/f0.bin"] = [Fault(status=403, slow_s=0.5)]
+    server.faults["/b/f1.bin"] = [Fault(status=403, slow_s=0.7)]
     with pytest.raises(FetchError, match=r"f0\.bin.*1 more of 6 files failed as well"):
         download(s3, names, tmp_path, jobs=3)
     assert not any((tmp_path / name).exists() for name in names)

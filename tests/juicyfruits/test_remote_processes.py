@@ -11,12 +11,16 @@ from hostile import Fault, Hostile
 
 from juicyfruits.remote import DiskFull, Patience, download, open_source
 
-FAST = Patience(tries=3, backoff=0.01, connect=1, read=0.4)
+pytestmark = pytest.mark.slow
+
+FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = np.random.default_rng(0).bytes(2_000_000)
 NAMES = ["a/x.bin", "a/y.bin", "b/z.bin"]
 FETCH = """
 import sys
 from juicyfruits.remote import download, open_source
+print("ready", flush=True)
+sys.stdin.readline()
 download(open_source(sys.argv[1]), sys.argv[3:], sys.argv[2], jobs=2)
 """
 
@@ -31,7 +35,16 @@ def server():
 
 def start(server, root, names):
     command = [sys.executable, "-c", FETCH, f"s3://b?endpoint={server.url}", str(root), *names]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def go(*fetches):
+    """Let processes begin together, when all have started."""
+    assert [fetch.stdout.readline() for fetch in fetches] == ["ready\n"] * len(fetches)
+    for fetch in fetches:
+        fetch.stdin.write("\n")
+        fetch.stdin.flush()
 
 
 def wait_for(condition):
@@ -44,12 +57,13 @@ def wait_for(condition):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_fetch_goes_on_at_the_byte_where_it_was(server, tmp_path, how):
     path = f"/b/{NAMES[0]}"
-    server.faults[path] = [Fault(stall_after=1_200_000, stall_s=2)]
+    server.faults[path] = [Fault(stall_after=1_200_000, stall_s=10 if how == signal.SIGKILL else 2)]
     fetch = start(server, tmp_path, NAMES[:1])
+    go(fetch)
     wait_for(lambda: sum(part.stat().st_size for part in tmp_path.rglob("*.part")) == 1_200_000)
     fetch.send_signal(how)
-    assert fetch.wait(timeout=20) != 0
-    fetch.stderr.close()
+    fetch.communicate(timeout=20)
+    assert fetch.returncode != 0
     [part] = tmp_path.rglob("*.part")
     size = part.stat().st_size
     assert size == 1_200_000 if how == signal.SIGKILL else 1_200_000 <= size < len(DATA)
@@ -64,6 +78,7 @@ def test_two_fetches_at_once_fetch_every_byte_once(server, tmp_path):
     for name in NAMES:
         server.faults[f"/b/{name}"] = [Fault(slow_s=0.7)]
     both = [start(server, tmp_path, NAMES), start(server, tmp_path, NAMES[::-1])]
+    go(*both)
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert server.sent == {f"/b/{name}": len(DATA) for name in NAMES}
@@ -85,8 +100,9 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_meanwhile_is_told_and_gone_on_with(server, small_disk, tmp_path):
     source = open_source(f"s3://b?endpoint={server.url}", FAST)
     ballast = small_disk / "ballast"
-    server.faults[f"/b/{NAMES[0]}"] = [Fault(stall_after=500_000, stall_s=0.5)]
+    server.faults[f"/b/{NAMES[0]}"] = [Fault(stall_after=500_000, stall_s=1.5)]
     fetch = start(server, small_disk, NAMES[:1])
+    go(fetch)
     wait_for(lambda: list(small_disk.rglob("*.part")))
     ballast.write_bytes(bytes(2_000_000))
     assert "DiskFull" in fetch.communicate(timeout=60)[1] and fetch.returncode != 0

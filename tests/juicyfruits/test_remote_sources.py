@@ -1,6 +1,7 @@
 """Addresses, what a store says of a file, its sums, and reading through every kind of trouble."""
 
 import hashlib
+import os
 import socket
 
 import pytest
@@ -19,7 +20,8 @@ from juicyfruits.remote import (
 )
 from juicyfruits.remote.checksums import MIB, etag_checksum, parse_sums, verify
 
-FAST = Patience(tries=3, backoff=0.01, connect=1, read=0.4)
+FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
+IMPATIENT = Patience(tries=3, backoff=0.01, connect=2, read=0.4)
 DATA = bytes(i * i % 251 for i in range(300_000))
 
 
@@ -141,7 +143,6 @@ def test_a_server_that_is_not_there_is_unreachable():
     [
         Fault(break_after=70_000),
         Fault(break_after=70_000, reset=True),
-        Fault(stall_after=70_000, stall_s=1),
         Fault(status=503),
         Fault(status=429),
         Fault(break_after=0),
@@ -151,7 +152,7 @@ def test_after_a_break_reading_goes_on_where_it_broke(server, s3, fault):
     path = "/bucket/a +b/x.bin"
     server.faults[path] = [fault]
     assert read(s3) == DATA
-    got = fault.stall_after or fault.break_after or 0
+    got = fault.break_after or 0
     assert server.gets[path] == [None, f"bytes={got}-{len(DATA) - 1}" if got else None]
     assert server.sent[path] == len(DATA)
 
@@ -163,9 +164,15 @@ def test_tries_count_only_without_progress(server, s3):
     server.faults[path] = [Fault(break_after=10_000), *(Fault(break_after=0) for _ in range(9))]
     with pytest.raises(Unreachable, match="3 tries"):
         read(s3)
-    server.faults[path] = [Fault(stall_after=0, stall_s=1) for _ in range(9)]
+
+
+def test_a_stall_is_a_break_after_some_patience(server):
+    source, path = open_source(f"{server.url}/bucket/a%20%2Bb", IMPATIENT), "/bucket/a +b/x.bin"
+    server.faults[path] = [Fault(stall_after=70_000)]
+    assert read(source) == DATA and server.gets[path] == [None, f"bytes=70000-{len(DATA) - 1}"]
+    server.faults[path] = [Fault(stall_after=0) for _ in range(3)]
     with pytest.raises(Unreachable, match="no answer in time"):
-        read(s3)
+        read(source)
 
 
 def test_a_server_that_overlooks_ranges_serves_whole_files_but_no_parts(server, http):
@@ -192,11 +199,13 @@ def test_bytes_of_two_versions_are_never_mixed(server, http, faults):
         read(http)
 
 
-def test_a_local_file_that_changes_meanwhile_is_noticed(tmp_path):
+@pytest.mark.parametrize("other", [DATA[::-1], DATA[:-1]])
+def test_a_local_file_that_changes_meanwhile_is_noticed(tmp_path, other):
     (tmp_path / "x.bin").write_bytes(DATA)
     source = open_source(tmp_path)
     file = source.stat("x.bin")
-    (tmp_path / "x.bin").write_bytes(DATA[:-1])
+    (tmp_path / "x.bin").write_bytes(other)
+    os.utime(tmp_path / "x.bin", ns=(0, 0))
     with pytest.raises(RemoteChanged):
         list(source.read(file))
 
@@ -237,6 +246,14 @@ def test_parts_of_unknown_size_are_tried_and_prove_nothing_when_none_fits():
 @pytest.mark.parametrize("etag", ["", "abc", "Thu, 01 Jan 1970", "0" * 31 + "x", "0" * 32 + "-x", "0" * 32 + "-7"])
 def test_an_etag_that_is_no_sum_of_the_bytes_is_not_taken_for_one(etag):
     assert etag_checksum(etag, 100, None) is None
+
+
+def test_a_store_that_does_not_tell_parts_is_still_held_to_their_sum(server, s3):
+    data = DATA * 32  # 9.6 MB
+    server.put("/bucket/a +b/parts.bin", data, etag=multipart_etag(data, 8 * MIB))
+    checksum = s3.checksum(s3.stat("parts.bin"))
+    assert (checksum.algorithm, checksum.certain) == ("md5 of parts", False)
+    assert verify([data], len(data), checksum).proof == "md5 of parts"
 
 
 def test_a_kms_encrypted_object_has_no_sum(server, s3):
