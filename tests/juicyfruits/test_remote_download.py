@@ -134,9 +134,10 @@ def test_a_local_copy_is_copied_and_held_to_its_sums(tmp_path):
 
 
 @pytest.mark.parametrize("when", [Fault(replace=NEW), Fault(break_after=100_000)])
-def test_a_file_changed_meanwhile_comes_as_the_new_one(server, s3, tmp_path, capsys, when):
+def test_a_file_changed_meanwhile_comes_as_the_new_one(server, http, tmp_path, capsys, when):
+    """Also where no sum would tell."""
     server.faults[f"/b/{KEYS[0]}"] = [when, Fault(replace=NEW)]
-    [record] = download(s3, KEYS[:1], tmp_path)
+    [record] = download(http, KEYS[:1], tmp_path)
     assert (tmp_path / KEYS[0]).read_bytes() == NEW and record.etag == hashlib.md5(NEW).hexdigest()
     assert not leftovers(tmp_path) and capsys.readouterr().err.count("starting again") == 1
 
@@ -148,13 +149,14 @@ def test_a_file_that_never_rests_is_given_up(server, s3, tmp_path):
     assert not (tmp_path / KEYS[0]).exists()
 
 
-def test_a_part_of_an_older_version_is_thrown_away(server, s3, tmp_path):
+def test_a_part_of_an_older_version_is_thrown_away(server, http, tmp_path):
+    """Also where no sum would tell."""
     path = f"/b/{KEYS[0]}"
     server.faults[path] = [Fault(break_after=100_000), *(Fault(status=503) for _ in range(3))]
     with pytest.raises(Unreachable):
-        download(s3, KEYS[:1], tmp_path)
+        download(http, KEYS[:1], tmp_path)
     server.put(path, NEW)
-    download(s3, KEYS[:1], tmp_path)
+    download(http, KEYS[:1], tmp_path)
     assert (tmp_path / KEYS[0]).read_bytes() == NEW and not leftovers(tmp_path)
 
 
