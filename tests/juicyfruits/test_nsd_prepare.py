@@ -117,6 +117,21 @@ def test_chosen_rois_subjects_threshold_and_name(mini_source, tmp_path):
     assert (benchmark.metadata["ncsnr"] > 0.5).all() and benchmark.metadata[["V1", "ventral"]].any(axis=1).all()
 
 
+def test_expressions_choose_voxels_under_their_names(mini_source, tmp_path):
+    rois = ["faces = floc-faces & ventral", "nsdgeneral & !(V1 | streams)", "V2"]
+    with pytest.raises(InputError, match=r"'nsdgeneral & !\(V1 \| streams\)' has no voxel left"):
+        prepare_nsd(mini_source, tmp_path / "empty", rois=rois)
+    benchmark = prepare_nsd(mini_source, tmp_path / "some", subjects=["subj01"], rois=[rois[0], rois[2]])
+    assert benchmark.rois == ["faces", "V2"] and benchmark.info["voxel_set"] == [rois[0], rois[2]]
+    maps = plain_maps(mini_source, "subj01")
+    faces = (maps["floc-faces"] > 0) & (maps["streams"] == 5)
+    second = np.isin(maps["prf-visualrois"], (3, 4))
+    plain, _, _ = plain_subject(mini_source, "subj01")
+    at = [tuple(xyz) for xyz in benchmark.metadata[["voxel_x", "voxel_y", "voxel_z"]].to_numpy()]
+    assert sorted(at) == sorted(xyz for xyz in plain if faces[xyz] or second[xyz])
+    assert [list(row) for row in benchmark.metadata[["faces", "V2"]].to_numpy()] == [[faces[v], second[v]] for v in at]
+
+
 def test_empty_areas_are_no_columns(benchmark):
     assert {"EVC", "OTC", "V1", "hV4", "FFA", "PPA"} <= set(benchmark.rois)
     assert benchmark.metadata[benchmark.rois].any().all()
