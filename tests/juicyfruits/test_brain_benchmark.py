@@ -11,6 +11,7 @@ from folders import as_table, edit, rdm_folder
 from PIL import Image
 
 from juicyfruits import Benchmark, InputError, estimate_ncsnr, write_benchmark
+from juicyfruits.arrays import blocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,6 +149,21 @@ def test_blocks_change_nothing(own_folder, monkeypatch, block):
     b.responses[2, 1::2] = 5
     with pytest.raises(InputError, match=r"1 neuroids answer all test stimuli alike .*: 'c'"):
         b.check_varies()
+
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell its memory")
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path):
+    size = 2**28
+    np.lib.format.open_memmap(tmp_path / "r.npy", "w+", np.float32, (64, size // 256)).flush()
+    mapped = np.load(tmp_path / "r.npy", mmap_mode="r")[:, :, None]
+    before, total = resident(), 0
+    peak = max(resident() for _, block in blocks(mapped) if (total := total + block.nbytes))
+    assert total == size and peak - before < size / 2
 
 
 def test_subset_names_and_empty_regions(own_folder):

@@ -19,7 +19,7 @@ def test_nsd_benchmark_prints_four_lines(mini_folder, monkeypatch, capsys):
         "  Image Set: shared1000\n"
         "  Voxel Set: ['EVC', 'OTC']\n"
     )
-    assert len(b.image_paths) == 20
+    assert len(b.image_paths) == 20 and f"Responding Voxels: {len(b.metadata)} (up to 3 repeats)" in repr(b)
 
 
 def test_nsd_benchmark_prefers_the_real_one(mini_folder, tmp_path, monkeypatch, recwarn):

@@ -140,7 +140,7 @@ def test_given_rdms_are_sliced(tmp_path):
     np.testing.assert_array_equal(b.splithalf_rdms["V1"]["m2"]["test"], 3 * rdm[1::2, 1::2])
     part = b.subset(rois="IT", subjects=["m2"], stimuli=np.ones(6, bool))
     assert part.rois == ["IT"] and list(part.rdms["IT"]) == list(part.splithalf_rdms["IT"]) == ["m2"]
-    np.testing.assert_array_equal(part.rdms["IT"]["m2"], 2 * rdm)
+    np.testing.assert_array_equal(part.save(tmp_path / "part").rdms["IT"]["m2"], 2 * rdm)
     for refused in (b.get_roi_structure, lambda: b.subset(ncsnr=0.2)):
         with pytest.raises(InputError, match="holds RDMs only"):
             refused()
