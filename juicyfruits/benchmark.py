@@ -45,7 +45,7 @@ class Benchmark:
 
     Raises `InputError` for a folder that is not a whole and consistent benchmark.
 
-    Example (a folder made by `juicyfruits make-mini mini` and `juicyfruits prepare mini data/nsd_mini`):
+    Example (a folder made by `juicyfruits make-mini mini` and `juicyfruits prepare nsd mini data/nsd_mini`):
         >>> benchmark = Benchmark("data/nsd_mini")  # doctest: +SKIP
         >>> benchmark.response_data.shape == (len(benchmark.metadata), len(benchmark.image_paths))  # doctest: +SKIP
         True

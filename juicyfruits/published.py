@@ -75,5 +75,5 @@ def find_prepared(dataset: str) -> Path:
         return mini
     remedy = f"make it with `juicyfruits fetch {dataset}` and `juicyfruits prepare`, or run `snakemake`"
     if dataset == "nsd":
-        remedy += f"; the miniature with `juicyfruits make-mini mini` and `juicyfruits prepare mini {mini}`"
+        remedy += f"; the miniature with `juicyfruits make-mini mini` and `juicyfruits prepare nsd mini {mini}`"
     raise InputError(f"no prepared {dataset} in {data} (set JUICYFRUITS_DATA to look elsewhere); {remedy}")

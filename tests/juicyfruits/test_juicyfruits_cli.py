@@ -10,39 +10,26 @@ import pytest
 from juicyfruits.cli import main
 
 
-def test_make_prepare_list_check(tmp_path, capsys, monkeypatch):
+def test_make_prepare_list_doctor(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JUICYFRUITS_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("juicyfruits.cli.make_mini", lambda out, **options: tiny(out, options))
-    assert main(["list"]) == 0 and "no benchmarks in" in capsys.readouterr().out
-    assert main(["make-mini", str(tmp_path / "mini"), "--seed", "5", "--shared", "12", "--unique", "2"]) == 0
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "no benchmarks in" in listed and "cowley_v4: Macaque V4" in listed
+    mini = tmp_path / "mini"
+    assert main(["make-mini", str(mini), "--seed", "5", "--shared", "12", "--unique", "2"]) == 0
+    assert main(["doctor", str(mini)]) == 0 and f"{mini} is in order" in capsys.readouterr().out
     out = tmp_path / "data" / "nsd_mini"
-    assert main(["prepare", str(tmp_path / "mini"), str(out), "--subjects", "subj02", "--rois", "EVC"]) == 0
+    assert main(["prepare", "nsd", str(mini), str(out), "--subjects", "subj02", "--rois", "EVC"]) == 0
     printed = capsys.readouterr()
     assert "12 stimuli of shared1000; 0 dropped" in printed.out and "flat or without data" in printed.out
     assert "subj02 betas" in printed.err  # progress stays off stdout
     assert json.loads((out / "benchmark.json").read_text())["voxel_set"] == ["EVC"]
     assert main(["list"]) == 0 and "Probe Stimuli: 12" in capsys.readouterr().out
-    assert main(["check", str(out)]) == 0 and "Largest ROIs: EVC" in capsys.readouterr().out
+    assert main(["doctor", str(out)]) == 0 and f"{out} is in order" in capsys.readouterr().out
     responses = np.load(out / "responses.npy")
     np.save(out / "responses.npy", responses + 1)
-    assert main(["check", str(out)]) == 2 and "has changed since it was prepared" in capsys.readouterr().err
-
-
-def test_check_reads_every_picture(own_folder, capsys):
-    (own_folder / "benchmark.json").unlink()
-    picture = own_folder / "images" / "s4.png"
-    picture.write_bytes(picture.read_bytes()[:60])
-    assert main(["check", str(own_folder)]) == 2
-    assert "s4.png cannot be read as a picture" in capsys.readouterr().err
-
-
-def test_check_refuses_neuroids_without_a_score(own_folder, capsys):
-    (own_folder / "benchmark.json").unlink()
-    responses = np.load(own_folder / "responses.npy")
-    responses[2, 1::2] = 1
-    np.save(own_folder / "responses.npy", responses)
-    assert main(["check", str(own_folder)]) == 2
-    assert "1 neuroids answer all test stimuli alike and have no score: 'c'" in capsys.readouterr().err
+    assert main(["doctor", str(out)]) == 1 and "ERROR" in capsys.readouterr().out
 
 
 def test_list_goes_on_after_a_broken_folder_and_skips_hidden_ones(own_folder, tmp_path, capsys, monkeypatch):
@@ -51,17 +38,17 @@ def test_list_goes_on_after_a_broken_folder_and_skips_hidden_ones(own_folder, tm
     shutil.copytree(own_folder, tmp_path / "broken")
     (tmp_path / "broken" / "responses.npy").write_text("no array")
     assert main(["list"]) == 0
-    broken, own = capsys.readouterr().out.splitlines()
+    broken, own = capsys.readouterr().out.splitlines()[-2:]
     assert broken.startswith(f"{tmp_path / 'broken'}: not usable: ") and "responses.npy cannot be read" in broken
     assert own.startswith(f"{own_folder}: Benchmark 'own'")
 
 
-def test_a_full_disk_is_one_line_and_status_2(own_folder, capsys, monkeypatch):
-    def full(folder):
+def test_a_full_disk_is_one_line_and_status_2(own_folder, tmp_path, capsys, monkeypatch):
+    def full(*folders, **options):
         raise OSError(errno.ENOSPC, "No space left on device", "data/own")
 
-    monkeypatch.setattr("juicyfruits.cli.Benchmark", full)
-    assert main(["check", str(own_folder)]) == 2
+    monkeypatch.setattr("juicyfruits.cli_public.prepare_nsd", full)
+    assert main(["prepare", "nsd", str(own_folder), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "juicyfruits: error: [Errno 28] No space left on device: 'data/own'\n"
 
 
@@ -74,10 +61,14 @@ def tiny(out, options):
 @pytest.mark.parametrize(
     "argv",
     [
-        ["check", "nowhere"],
+        ["doctor", "nowhere"],
         ["make-mini", "out", "--seed", "-1"],
-        ["prepare", "nowhere", "out"],
-        ["prepare", "nowhere", "out", "--rois", "V9"],
+        ["prepare", "nsd", "nowhere", "out"],
+        ["prepare", "nsd", "nowhere", "out", "--rois", "V9"],
+        ["prepare", "kriegeskorte92", "nowhere", "out"],
+        ["prepare", "cowley_v4", "nowhere", "out", "--session", "201000"],
+        ["fetch", "kriegeskorte92", "out", "--from", "nowhere"],
+        ["fetch", "cowley_v4", "out", "--sessions", "1"],
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, tmp_path, monkeypatch, capsys):

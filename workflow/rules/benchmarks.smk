@@ -145,6 +145,20 @@ def prepare_words(wildcards):
     ]
 
 
+def n_subjects(wildcards):
+    """How many subjects can be prepared side by side."""
+    settings = BENCHMARKS[wildcards.benchmark]
+    if settings["source"] not in ("mini", "nsd"):
+        return 1
+    return len(settings.get("subjects", ())) or 2
+
+
+def prepare_jobs(wildcards, threads):
+    """Side by side changes no number, and so is a resource."""
+    source = BENCHMARKS[wildcards.benchmark]["source"]
+    return f"--jobs {threads}" if source in ("mini", "nsd") else ""
+
+
 def fetch_words(wildcards):
     """The data set's name for `juicyfruits fetch`, the folder, the address, and what is needed of it."""
     settings = config["benchmarks"][wildcards.entry]

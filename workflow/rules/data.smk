@@ -60,11 +60,12 @@ rule prepare:
         f"{LOGS}/prepare/{{benchmark}}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED) or "none",
-    threads: 4
+    threads: n_subjects
     resources:
         mem_mb=lambda wildcards, threads: 2000 * threads,
+        jobs=prepare_jobs,
     params:
         words=prepare_words,
         version=data_versions.PREPARE,
     shell:
-        "juicyfruits prepare {params.words:q} --jobs {threads} 2> >(tee {log:q} >&2)"
+        "juicyfruits prepare {params.words:q} {resources.jobs} 2> >(tee {log:q} >&2)"
