@@ -3,5 +3,5 @@
 They stand in this light module, since the workflow reads them at every start.
 """
 
-MINI = 1  # juicyfruits.synthetic: the miniature
+MINI = 2  # juicyfruits.synthetic: the miniature
 PREPARE = 2  # juicyfruits.nsd, .kriegeskorte92, .cowley_v4: prepared benchmarks

@@ -20,7 +20,6 @@ from juicyfruits.synthetic.anatomy import Anatomy, make_anatomy
 from juicyfruits.synthetic.brain import add_noise, draw_ncsnr, evc_signals, oriented_energy, otc_signals
 from juicyfruits.synthetic.scenes import make_scenes
 
-STAGE_VERSION = 1
 N_FLAT = 4  # labelled voxels a subject that lose their data in the second session
 
 
