@@ -28,7 +28,8 @@ def examine(
         n_voxels: how many labelled voxels of each subject are drawn otherwise.
         seed: which ones are drawn.
 
-    The checks go on whatever is found; nothing is changed. Raises `InputError` only for a folder that is none of them.
+    The checks go on whatever is found; nothing is changed. Raises `InputError` only where there is no folder, or one
+    that is none of these.
 
     Example:
         >>> report = examine("data/nsd_mini")  # doctest: +SKIP
@@ -37,6 +38,8 @@ def examine(
         True
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} to examine; check the path")
     if (folder / "stimuli.csv").exists():
         checks = prepared_checks(folder)
     elif any(folder.glob("nsddata*")):

@@ -146,7 +146,7 @@ def check_neuroids(benchmark: Benchmark) -> Problems:
                 told = first_names(table.index[wrong])
                 words = f"{counted(int(wrong.sum()), 'neuroid id')} of other voxel indices: {told}; prepare it again"
                 yield "error", "neuroids.csv", words
-    sizes = table[benchmark.rois].groupby(table["subject"]).sum()
+    sizes = table[benchmark.rois].groupby(table["subject"], sort=False).sum()
     parts = [f"{roi} {' + '.join(f'{size:,}' for size in sizes[roi])}" for roi in benchmark.rois]
     return f"{len(table):,} of {', '.join(benchmark.subjects)}; {', '.join(parts)}"
 

@@ -398,6 +398,8 @@ def test_voxels_are_drawn_by_the_seed_or_all_taken(mini_source):
 def test_other_folders(tmp_path):
     with pytest.raises(InputError, match=r"neither a prepared benchmark .* nor in NSD's layout .*, nor was it fetched"):
         examine(tmp_path)
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere to examine"):
+        examine(tmp_path / "nowhere")
     (tmp_path / "demo.mat").write_bytes(b"1234")
     record(tmp_path, "demo.mat")
     report = examine(tmp_path)
