@@ -65,7 +65,14 @@ def test_what_is_prefetched_travels_once_and_is_dropped_when_read(server):
         assert server.sent["/x.bin"] == fetched
         file.seek(100_000)
         assert file.read(10) == DATA[100_000:100_010] and server.sent["/x.bin"] == fetched + BLOCK
+        file.prefetch([(200_000, 300_000)])
+        file.seek(190_000)
+        assert file.read(110_000) == DATA[190_000:300_000]
+        assert server.sent["/x.bin"] == fetched + 100_000 + 3 * BLOCK
+        fetched += 100_000 + 2 * BLOCK
+        file.prefetch([(1_500_000, 1_700_000)])
         file.prefetch([])
+        fetched += 200_000
         file.seek(1_600_000)
         assert file.read(10) == DATA[1_600_000:1_600_010] and server.sent["/x.bin"] == fetched + 2 * BLOCK
 
