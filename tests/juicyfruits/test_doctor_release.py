@@ -355,7 +355,6 @@ def test_the_miniature_is_in_order(mini_source):
 def test_records_that_agree_are_counted(source):
     record(source)
     record(source, betas(1))
-    (source / ".fetched" / "terms-accepted.json").write_text('{"accepted_at": "today"}')
     (files,) = [finding for finding in examine(source).findings if finding.check == "files"]
     n_volumes = len(list(source.rglob("*.nii.gz")))
     assert files.words == f"2 records of a fetch agree, {n_volumes} NIfTI files and 6 HDF5 files are whole"
