@@ -22,7 +22,7 @@ from juicyfruits.nsd import layout
 from juicyfruits.nsd.design import Trials, choose_stimuli, read_trials
 from juicyfruits.nsd.responses import Answers, Job, join_files, read_all
 from juicyfruits.nsd.rois import named_rois
-from juicyfruits.nsd.stimuli import read_images
+from juicyfruits.nsd.stimuli import find_images, read_images
 from juicyfruits.nsd.voxels import COLUMNS, Voxels, choose_voxels, none_left, told
 from juicyfruits.prepared import ROI_PREFIX
 from juicyfruits.versions import PREPARE
@@ -86,6 +86,7 @@ def prepare_nsd(
     if repeats == "mean":
         stimuli = pd.concat([stimuli, counts.add_prefix("n_repeats_")], axis=1)
     nsd_ids = stimuli["nsd_id"].to_numpy()
+    find_images(source, nsd_ids)  # what is wrong with them is told before the betas are read
     info = {
         "name": name or out.resolve().name,
         "title": title(source),

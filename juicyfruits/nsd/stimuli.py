@@ -26,29 +26,36 @@ AT_ONCE = 32  # pictures whose byte ranges are asked for together
 
 
 def read_images(root: Path, nsd_ids: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield pictures by their 0-based nsd ids, uint8 (height, width, 3), one read at a time.
+    """Yield pictures by their 0-based nsd ids, uint8 (height, width, 3), one read at a time; see `find_images`."""
+    path, rows = find_images(root, nsd_ids)
+    with open_hdf5(path, "imgBrick") as brick:
+        for row in tqdm(rows, desc="pictures", unit="picture"):
+            yield brick[row]
 
-    `root` holds the whole file of the release or what `fetch_images` made of it. Raises `InputError`, before the first
-    picture, when neither is there, when one is damaged, and when pictures are not in it.
+
+def find_images(root: Path, nsd_ids: Sequence[int]) -> tuple[Path, list[int]]:
+    """Return the file that holds these pictures, and their rows in its `/imgBrick`.
+
+    It is the whole file of the release, or what `fetch_images` made of it. Raises `InputError` when neither is there,
+    when it is damaged, and when pictures are not in it.
     """
     whole, chosen = root / layout.STIMULI, root / layout.CHOSEN_STIMULI
     if chosen.exists() and not whole.exists():
         with open_hdf5(chosen, "nsd_id") as ids:
-            row = {int(nsd_id): i for i, nsd_id in enumerate(ids[:])}
+            row_of = {int(nsd_id): row for row, nsd_id in enumerate(ids[:])}
         path, what = chosen, "was fetched for other pictures"
     else:
-        path, what, row = whole, "is too short", None
+        path, what, row_of = whole, "is too short", None
     with open_hdf5(path, "imgBrick") as brick:
         _check_brick(path, brick)
-        row = row if row is not None else range(len(brick))
-        missing = [nsd_id for nsd_id in nsd_ids if int(nsd_id) not in row]
-        if missing:
-            raise InputError(
-                f"{path} {what}: of its {len(row)} pictures none has the nsd id {first_names(missing)}; fetch again "
-                "for this image set and these subjects"
-            )
-        for nsd_id in tqdm(nsd_ids, desc="pictures", unit="picture"):
-            yield brick[row[int(nsd_id)]]
+        row_of = row_of if row_of is not None else {row: row for row in range(len(brick))}
+    missing = [nsd_id for nsd_id in nsd_ids if int(nsd_id) not in row_of]
+    if missing:
+        raise InputError(
+            f"{path} {what}: of its {len(row_of)} pictures none has the nsd id {first_names(missing)}; fetch again for "
+            "this image set and these subjects"
+        )
+    return path, [row_of[int(nsd_id)] for nsd_id in nsd_ids]
 
 
 def fetch_images(source: Source, root: Path, nsd_ids: Sequence[int]) -> Record:
