@@ -50,6 +50,9 @@ N_PICTURES = 73_000
 PICTURE_SIZE = 425
 """Pictures and their height and width in pixels: square crops of COCO's [manual, "Experiments"]."""
 
+PICTURE_DEGREES = 8.4
+"""Width and height of a picture on the retina, in degrees of visual angle [paper]."""
+
 IMAGE_SET_SIZES = {"shared1000": 1000, "shared515": 515}
 """`shared1000`: the pictures planned for all eight subjects, who saw 1000, 1000, 930, 907, 1000, 930, 1000 and 907 of
 them. `shared515`: those of them that all eight saw three times. The order of trials is the same for all, so these are

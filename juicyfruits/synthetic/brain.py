@@ -62,26 +62,27 @@ def _gabor_bank() -> np.ndarray:
     return np.stack(bank)
 
 
-def evc_signals(energy: np.ndarray, areas: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Return the noiseless answers of early visual voxels, standardised over pictures: float64 (voxel, picture).
+def evc_signals(energy: np.ndarray, areas: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the noiseless answers of early visual voxels, float64 (voxel, picture), and their receptive fields.
 
         s_v = standardise( sum_k w_vk sum_x G_v(x) E_k(x) )
 
     G_v is a Gaussian receptive field of the area's size, w_v a bell-shaped tuning over orientation and frequency.
-    `areas` names each voxel's area ("V1" ... "hV4").
+    Answers are standardised over pictures. Fields are float64 (voxel, 3): centre x from the left, centre y from the
+    top, and SD, as shares of the picture's width. `areas` names each voxel's area ("V1" ... "hV4").
     """
     side = energy.shape[-1]
     grid = (np.arange(side) + 0.5) / side
     orientations = np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS
-    signals = np.empty((len(areas), len(energy)))
+    signals, fields = np.empty((len(areas), len(energy))), np.empty((len(areas), 3))
     for v, area in enumerate(areas):
-        x0, y0, size = *rng.uniform(0.15, 0.85, 2), RF_SIZE[area] * rng.uniform(0.8, 1.25)
+        x0, y0, size = fields[v] = *rng.uniform(0.15, 0.85, 2), RF_SIZE[area] * rng.uniform(0.8, 1.25)
         field = np.exp(-((grid[:, None] - y0) ** 2 + (grid[None] - x0) ** 2) / (2 * size**2))
         orientation_tuning = np.exp(rng.uniform(0.5, 2.0) * np.cos(2 * (orientations - rng.uniform(0, np.pi))))
         octaves = np.log2(np.array(FREQUENCIES)) - rng.uniform(*np.log2((FREQUENCIES[0], FREQUENCIES[-1])))
         weights = np.outer(np.exp(-(octaves**2) / 2), orientation_tuning).ravel()
         signals[v] = np.einsum("ikyx,k,yx->i", energy, weights / weights.sum(), field / field.sum(), optimize=True)
-    return standardise(signals)
+    return standardise(signals), fields
 
 
 def otc_signals(factors: pd.DataFrame, areas: list[str], rng: np.random.Generator) -> np.ndarray:

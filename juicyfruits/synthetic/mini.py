@@ -64,8 +64,8 @@ def make_mini(
     noise SD 1 / ncsnr, and ncsnr.nii.gz holds these true values. A few voxels are flat in session 2.
 
     Beside the release's folders stand `truth.npz` (for each subject: SUBJECT_signal, float32 (voxel, picture);
-    SUBJECT_neuroid_id; SUBJECT_ncsnr; SUBJECT_nsd_id; SUBJECT_flat) and `truth_factors.csv` (a row a picture: what was
-    drawn). The same seed gives the same bytes. The default takes about 20 seconds and 150 MB.
+    SUBJECT_neuroid_id; SUBJECT_ncsnr; SUBJECT_nsd_id; SUBJECT_flat; SUBJECT_field) and `truth_factors.csv` (a row a
+    picture: what was drawn). The same seed gives the same bytes. The default takes about 20 seconds and 150 MB.
 
     Raises `InputError` if `out` holds anything but an earlier miniature, and for a negative seed.
     """
@@ -89,7 +89,8 @@ def make_mini(
         for subject, rng in zip(tqdm(subjects, desc="subjects"), subject_rngs, strict=True):
             anatomy = make_anatomy(volume, rng)
             seen = design.pictures[subject]
-            signals = make_signals(energy[seen], factors.iloc[seen], anatomy, rng)
+            signals, fields = make_signals(energy[seen], factors.iloc[seen], anatomy, rng)
+            anatomy.maps["prf-eccrois"][tuple(anatomy.early.T)] = eccentricity_bands(fields)
             voxels = np.concatenate([anatomy.early, anatomy.high])
             ncsnr = draw_ncsnr(len(voxels), rng)
             flat = rng.choice(len(voxels), N_FLAT, replace=False)
@@ -103,6 +104,7 @@ def make_mini(
                 f"{subject}_ncsnr": ncsnr,
                 f"{subject}_nsd_id": seen,
                 f"{subject}_flat": ids[flat],
+                f"{subject}_field": fields,
             }
         factors.rename_axis("nsd_id").to_csv(root / "truth_factors.csv")
         np.savez(root / layout.TRUTH, **truth)
@@ -122,11 +124,24 @@ def make_design(
     return Design(shared, pictures, order, sessions)
 
 
-def make_signals(energy: np.ndarray, factors: pd.DataFrame, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Return noiseless answers (voxel, picture) of the early voxels, then of the high ones."""
+def make_signals(
+    energy: np.ndarray, factors: pd.DataFrame, anatomy: Anatomy, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return noiseless answers (voxel, picture) of the early, then of the high voxels; and the early ones' fields."""
     early = [area.rstrip("vd") if area != "hV4" else area for area in anatomy.early_areas]
     high = [area.split("-")[0] for area in anatomy.high_areas]
-    return np.concatenate([evc_signals(energy, early, rng), otc_signals(factors, high, rng)])
+    signals, fields = evc_signals(energy, early, rng)
+    return np.concatenate([signals, otc_signals(factors, high, rng)]), fields
+
+
+def eccentricity_bands(fields: np.ndarray) -> np.ndarray:
+    """Return the codes of `prf-eccrois` for receptive fields (voxel, 3) whose centres are shares of the picture.
+
+    >>> eccentricity_bands(np.array([[0.5, 0.5, 0.1], [0.5, 0.75, 0.1], [0.0, 1.0, 0.1]]))  # at 0, 2.1 and 5.9 degrees
+    array([1, 4, 5])
+    """
+    degrees = layout.PICTURE_DEGREES * np.hypot(*(fields[:, :2] - 0.5).T)
+    return 1 + np.searchsorted((0.5, 1.0, 2.0, 4.0), degrees)
 
 
 def write_stimuli(root: Path, pictures: np.ndarray) -> None:

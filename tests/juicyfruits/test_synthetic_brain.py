@@ -83,10 +83,39 @@ def test_energy_prefers_its_orientation_and_place():
 
 def test_evc_answers_ignore_contrast_polarity(scenes):
     pictures, _ = scenes
-    first = evc_signals(oriented_energy(pictures), ["V1", "hV4"], np.random.default_rng(0))
-    inverted = evc_signals(oriented_energy(255 - pictures), ["V1", "hV4"], np.random.default_rng(0))
+    first, _ = evc_signals(oriented_energy(pictures), ["V1", "hV4"], np.random.default_rng(0))
+    inverted, _ = evc_signals(oriented_energy(255 - pictures), ["V1", "hV4"], np.random.default_rng(0))
     np.testing.assert_allclose(first, inverted, atol=0.05)
     np.testing.assert_allclose(first.std(axis=1), 1)
+
+
+def test_evc_answers_come_from_the_receptive_field():
+    """Noise in one of 8 x 8 places at a time: the answers' centre of mass is the field's."""
+    rng = np.random.default_rng(0)
+    pictures = np.full((64, 96, 96, 3), 127, np.uint8)
+    for place, (row, column) in enumerate(np.ndindex(8, 8)):
+        noise = rng.integers(0, 256, (12, 12, 1), dtype=np.uint8)
+        pictures[place, 12 * row : 12 * row + 12, 12 * column : 12 * column + 12] = noise
+    answers, fields = evc_signals(oriented_energy(pictures), ["V1"] * 40, np.random.default_rng(1))
+    strength = np.maximum(answers - np.median(answers, axis=1, keepdims=True), 0) ** 2
+    rows, columns = (np.indices((8, 8)).reshape(2, -1) + 0.5) / 8
+    for place, at in ((columns, fields[:, 0]), (rows, fields[:, 1])):
+        found = (strength * place).sum(axis=1) / strength.sum(axis=1)
+        assert np.corrcoef(found, at)[0, 1] > 0.95 and np.abs(found - at).mean() < 0.05
+
+
+def test_bands_of_eccentricity_are_those_of_the_fields(mini_source):
+    truth = np.load(mini_source / layout.TRUTH)
+    codes = np.asarray(nib.load(mini_source / layout.roi_map("subj01", "prf-eccrois")).dataobj)
+    n_labelled = 0
+    for neuroid, (x, y, _) in zip(truth["subj01_neuroid_id"], truth["subj01_field"], strict=False):
+        degrees = 8.4 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) ** 0.5
+        band = layout.PRF_ECCROIS[codes[tuple(map(int, neuroid.split("-")[1:]))]]
+        low, high = {"ecc0pt5": (0, 0.5), "ecc1": (0.5, 1), "ecc2": (1, 2), "ecc4": (2, 4), "ecc4+": (4, 9)}[band]
+        assert low < degrees <= high
+        n_labelled += 1
+    areas = np.asarray(nib.load(mini_source / layout.roi_map("subj01", "prf-visualrois")).dataobj)
+    assert n_labelled == (areas > 0).sum() == (codes > 0).sum() > 50
 
 
 def test_otc_answers_depend_on_what_is_shown_only(scenes):
