@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return args.run(args) or 0
+    except BrokenPipeError:  # whoever read the output has read enough, such as `head`
+        sys.stdout = None
+        return 141
     except (InputError, OSError) as error:
         print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
         return 2

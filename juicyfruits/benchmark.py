@@ -295,6 +295,9 @@ class Benchmark:
         else:
             unit = "Voxels" if "voxel_x" in self.metadata else "Neuroids"
             sizes = self.metadata[self.rois].sum().sort_values(ascending=False, kind="stable").head(5)
-            lines.append(f"  Responding {unit}: {len(self.metadata)} (up to {self.responses.shape[2]} repeats)")
+            n_repeats = self.responses.shape[2]
+            lines.append(
+                f"  Responding {unit}: {len(self.metadata)}{f' (up to {n_repeats} repeats)' if n_repeats > 1 else ''}"
+            )
             lines.append(f"  Largest ROIs: {', '.join(f'{roi} ({size})' for roi, size in sizes.items())}")
         return "\n".join(lines)

@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args) or 0
+    except BrokenPipeError:  # whoever read the output has read enough, such as `head`
+        sys.stdout = None
+        return 141
     except (InputError, OSError) as error:
         print(f"juicyfruits: error: {error}", file=sys.stderr)
         return 2

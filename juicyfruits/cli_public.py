@@ -144,7 +144,7 @@ def _v4_sessions(parser: argparse.ArgumentParser) -> None:
 
 
 def _v4_session(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--session", default=V4_SESSION, help="%(default)s")
+    parser.add_argument("--session", help=f"such as 201025; {V4_SESSION} by default")
 
 
 def _fetch_v4(args: argparse.Namespace) -> list[Record]:
@@ -157,4 +157,6 @@ def _list_v4(args: argparse.Namespace) -> Sizes:
 
 
 def _prepare_v4(args: argparse.Namespace) -> Benchmark:
-    return cowley_v4.prepare(args.source, args.out, args.session, name=args.name)
+    if args.session is None:
+        print(f"session {V4_SESSION}, as none is named")
+    return cowley_v4.prepare(args.source, args.out, args.session or V4_SESSION, name=args.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,8 @@ def to_xarray(benchmark: Benchmark, average: bool = False) -> xr.DataArray:
 
     Coordinates of presentation: `stimulus_id` (indexed, for `.sel`), `repetition` from 0 (not averaged), `split`, and
     the other columns of the stimuli; one that is also a neuroid's is called `stimulus_NAME`. Of neuroid: `neuroid_id`
-    (indexed), `subject`, one boolean `roi_NAME` an ROI, `region`, the name of the smallest ROI that the neuroid lies in
+    (indexed), `subject`, one boolean `roi_NAME` an ROI (in NAME, `_` stands for what
+    netCDF takes in no name), `region`, the name of the smallest ROI that the neuroid lies in
     ("" for none), and the other columns of `metadata`. Averages have `n_repeats` (presentation, neuroid) as well.
     Attributes: `name`, `digest`, `source`.
 
@@ -61,11 +63,25 @@ def _neuroid_coords(benchmark: Benchmark) -> dict[str, np.ndarray]:
     table = benchmark.metadata
     others = table.drop(columns=benchmark.rois)
     coords = {"neuroid_id": _plain(table.index), **{name: _plain(column) for name, column in others.items()}}
-    coords |= {f"{ROI_PREFIX}{roi}": table[roi].to_numpy() for roi in benchmark.rois}
+    coords |= {name: table[roi].to_numpy() for roi, name in _roi_coords(benchmark.rois).items()}
     region = np.full(len(table), "", object)
     for roi in reversed(sorted(benchmark.rois, key=lambda roi: table[roi].sum())):  # smaller ones over larger ones
         region[table[roi].to_numpy()] = roi
     return {**coords, "region": region.astype(str)}
+
+
+def _roi_coords(rois: list[str]) -> dict[str, str]:
+    """Name the ROIs as netCDF takes names: letters, digits, _ and -; numbered where that makes two alike.
+
+    >>> _roi_coords(["FFA-1", "OTC & !V1", "OTC | V1"])
+    {'FFA-1': 'roi_FFA-1', 'OTC & !V1': 'roi_OTC_V1', 'OTC | V1': 'roi_OTC_V1_2'}
+    """
+    names: dict[str, str] = {}
+    for roi in rois:
+        plain = ROI_PREFIX + re.sub(r"[^\w-]+", "_", roi).strip("_")
+        tries = [plain, *(f"{plain}_{n}" for n in range(2, len(rois) + 1))]
+        names[roi] = next(name for name in tries if name not in names.values())
+    return names
 
 
 def _plain(column: pd.Series | pd.Index) -> np.ndarray:

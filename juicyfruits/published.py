@@ -7,20 +7,26 @@ from pathlib import Path
 
 from juicyfruits.benchmark import Benchmark, data_folder
 from juicyfruits.errors import InputError, first_names
+from juicyfruits.prepared import read_info
 
 
 class PublishedBenchmark(Benchmark):
     """A benchmark that is found by the name of its class, and that prints what it is.
 
     Without a folder it looks under JUICYFRUITS_DATA (default `data`) for the folder `dataset`, then for the only
-    `dataset_...`, then, with a warning, for the synthetic miniature `dataset_mini`. An `InputError` says what to do if
-    there is none of them, or more than one to choose from.
+    benchmark that was prepared of this data set, then, with a warning, for a miniature, `NAME_mini`. An `InputError`
+    says what to do if there is none of them, or more than one to choose from, and refuses a folder of another data set.
     """
 
     dataset: str
 
     def __init__(self, folder: str | Path | None = None):
         super().__init__(find_prepared(self.dataset) if folder is None else folder)
+        if self.info.get("dataset", self.dataset) != self.dataset:
+            raise InputError(
+                f"{self.folder} is a benchmark of {self.info['dataset']}, not of {self.dataset}; open it as "
+                "`juicyfruits.Benchmark`"
+            )
         print("Initializing DeepJuice Benchmarks (JuicyFruits)")
         print(f"Loading DeepJuice {type(self).__name__}: ")
         print(f"  Image Set: {self.info.get('image_set', f'{len(self.stimulus_data)} images')}")
@@ -58,22 +64,22 @@ def find_prepared(dataset: str) -> Path:
     data = data_folder()
     if (data / dataset).is_dir():
         return data / dataset
-    mini = data / f"{dataset}_mini"
-    found = sorted(path.parent for path in data.glob(f"{dataset}_*/stimuli.csv") if path.parent != mini)
+    folders = sorted(path.parent for path in data.glob("*/benchmark.json") if not path.parent.name.startswith("."))
+    made = [folder for folder in folders if read_info(folder).get("dataset") == dataset]
+    found = [folder for folder in made if not folder.name.endswith("_mini")]
     if len(found) > 1:
         raise InputError(
             f"{data} holds {len(found)} benchmarks of {dataset}: {first_names((path.name for path in found), 8)}; "
             "name the folder of one"
         )
-    if found:
-        return found[0]
-    if mini.is_dir():
+    if not found and made:
         warnings.warn(
-            f"no prepared {dataset} in {data}: loading {mini.name}, a synthetic miniature brain, not measured data",
+            f"no prepared {dataset} in {data}: loading {made[0].name}, a synthetic miniature brain, not measured data",
             stacklevel=3,
         )
-        return mini
-    remedy = f"make it with `juicyfruits fetch {dataset}` and `juicyfruits prepare`, or run `snakemake`"
+    if made:
+        return (found or made)[0]
+    remedy = f"`juicyfruits fetch {dataset}` and `juicyfruits prepare {dataset}` make it, as docs/ tell"
     if dataset == "nsd":
-        remedy += f"; the miniature with `juicyfruits make-mini mini` and `juicyfruits prepare nsd mini {mini}`"
+        remedy += "; `snakemake` makes the miniature"
     raise InputError(f"no prepared {dataset} in {data} (set JUICYFRUITS_DATA to look elsewhere); {remedy}")

@@ -11,6 +11,7 @@ import xarray as xr
 from deepjuice.results.tidy import mean_over_subjects
 
 METRICS = ("eReg", "eRSA", "cRSA")  # the first that was computed is shown
+COUNTED = ("model", "layer", "region", "subject")
 N_LINES = 3
 
 
@@ -22,11 +23,9 @@ def summary(ds: xr.Dataset, tidy: pd.DataFrame, directory: Path, report: str | P
     well, and then the models' next best layers, until there are three.
     """
     metric = next(m for m in (*METRICS, *ds["metric"].values) if m in ds["metric"].values)
-    n_models = ds.sizes["model"]
     undefined = int(tidy["score"].isna().sum())
     lines = [
-        f"{ds.attrs['benchmark']}: {n_models} model{'s' * (n_models != 1)}, {ds.sizes['layer']} layers, "
-        f"{ds.sizes['region']} regions, {ds.sizes['subject']} subjects",
+        f"{ds.attrs['benchmark']}: {', '.join(_counted(ds.sizes[dim], dim) for dim in COUNTED)}",
         f"  tables  {directory / 'scores.parquet'}",
         f"          {directory / 'best_layers.csv'}",
         f"          {directory / 'scores.nc'}",
@@ -77,3 +76,8 @@ def _lines(best: pd.DataFrame) -> list[str]:
     ceilings = [f"  (ceiling {c:.3f})" if np.isfinite(c) else "" for c in best["ceiling"]]
     cells = zip(*names, best["score"], ceilings, strict=True)
     return [f"    {i}. {m}  {x}  {r}  {s:.3f}{c}" for i, (m, x, r, s, c) in enumerate(cells, start=1)]
+
+
+def _counted(count: int, what: str) -> str:
+    """Return "1 model", "2 models"."""
+    return f"{count} {what}{'s' * (count != 1)}"

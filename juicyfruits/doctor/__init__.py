@@ -49,6 +49,7 @@ def examine(
     else:
         raise InputError(
             f"{folder} is neither a prepared benchmark (there is no stimuli.csv), nor in NSD's layout (no nsddata, "
-            "nsddata_betas or nsddata_stimuli), nor was it fetched (no .fetched); name such a folder"
+            "nsddata_betas or nsddata_stimuli), nor was it fetched (no .fetched); name such a folder, or "
+            "prepare this one first"
         )
     return Report(str(folder), run_checks(checks))

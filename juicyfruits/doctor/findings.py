@@ -16,7 +16,8 @@ class Finding:
 
     Attributes:
         check: the check's name, such as "ROI codes".
-        level: "ok", "warning" (the data can be used, but look at it) or "error" (they cannot be trusted).
+        level: "ok", "warning" (the data can be used, but look at it), "error" (they cannot be trusted) or "skipped"
+            (what another check tells prevents this one).
         where: the file, subject or table it is about.
         words: what is there, and for warnings and errors what was expected and what to do.
     """
@@ -61,14 +62,14 @@ class Report:
         return not self.of("error")
 
     def of(self, level: str) -> list[Finding]:
-        """Return the findings of one level, "ok", "warning" or "error"."""
+        """Return the findings of one level, "ok", "warning", "error" or "skipped"."""
         return [finding for finding in self.findings if finding.level == level]
 
     def __str__(self) -> str:
         names = list(dict.fromkeys(finding.check for finding in self.findings))
         lines = [line for name in names for line in self._lines(name)]
         verdict = "is in order" if self.ok else "is not in order"
-        counts = [_count(len(names), "check"), *(_count(len(self.of(level)), level) for level in ("error", "warning"))]
+        counts = [counted(len(names), "check"), *(_count(len(self.of(level)), level) for level in ("error", "warning"))]
         return "\n".join([*lines, f"{self.folder} {verdict}: {', '.join(counts)}."])
 
     def _lines(self, check: str) -> Iterator[str]:
@@ -124,10 +125,10 @@ def _examine(check: Check, told: dict[str, str]) -> Iterator[Finding]:
 def _tell(check: Check, words: str, told: dict[str, str]) -> Iterator[Finding]:
     """Tell what stopped a check: in full the first time, afterwards by the name of the check that told it."""
     if words in told:
-        words = f"not examined, for the reason that stands under {told[words]!r}"
+        yield Finding(check.name, "skipped", check.where, f"for the reason that stands under {told[words]!r}")
     else:
         told[words] = check.name
-    yield Finding(check.name, "error", check.where, words)
+        yield Finding(check.name, "error", check.where, words)
 
 
 def _with_summary(check: Check) -> Iterator[Problem]:

@@ -67,7 +67,13 @@ def check_pictures(folder: Path) -> Problems:
     """Open every picture, and look for the same one under two stimulus ids."""
     path = folder / "stimuli.csv"
     with reading(path, "a CSV table with a header line"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)[["stimulus_id", "image_path"]]
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"stimulus_id", "image_path"} <= set(table):
+        raise InputError(
+            f"{path} has no columns stimulus_id and image_path, only {first_names(table, 8)}; is the folder to be "
+            "prepared first (`juicyfruits prepare`)?"
+        )
+    table = table[["stimulus_id", "image_path"]]
     seen: dict[str, list[str]] = {}
     for stimulus_id, image_path in tqdm(table.itertuples(index=False), "pictures", len(table), unit="picture"):
         try:
@@ -92,7 +98,7 @@ def check_stimuli(benchmark: Benchmark) -> Problems:
     """Where stimuli carry NSD's ids: ascending, unique, and those of the stimulus_id, as preparation writes them."""
     table = benchmark.stimulus_data
     if "nsd_id" not in table.columns:
-        return f"{counted(len(table), 'stimulus id')} without nsd_id, in the order of the responses"
+        return f"{counted(len(table), 'stimulus id')}, in the order of the responses"
     ids = pd.to_numeric(table["nsd_id"], errors="coerce")
     if ids.isna().any() or (ids % 1 != 0).any():
         yield "error", "stimuli.csv", "column nsd_id must hold whole numbers; prepare the benchmark again"

@@ -63,8 +63,8 @@ def fetch_nsd(
     _check_terms(out, accept_terms)
     tables = download(source, _tables(source, out, subjects, image_set, jobs), out, jobs=jobs)
     needed = needed_of_release(out, subjects, image_set, rois, beta_version, space)
-    files = download(source, needed.keys, out, jobs=jobs)
-    return [*tables, *files, fetch_images(source, out, needed.nsd_ids)]
+    pictures = fetch_images(source, out, needed.nsd_ids)  # first: not every mirror gives out parts of a file
+    return [*tables, pictures, *download(source, needed.keys, out, jobs=jobs)]
 
 
 def list_nsd(

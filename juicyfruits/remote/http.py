@@ -173,7 +173,7 @@ class _Tries:
             seconds = time.monotonic() - self._began
             raise Unreachable(
                 f"{self._url} could not be read: {self._failures} tries within {seconds:.0f} s, at last: {error}; "
-                "check the network and the address, then run it again"
+                "check the network and the address, then run it again, or take another source"
             ) from error
         time.sleep(self._patience.backoff * 2 ** (self._failures - 1))
 

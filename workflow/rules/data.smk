@@ -53,7 +53,9 @@ rule prepare:
     input:
         release_input,
     output:
-        directory(f"{DATA}/{{benchmark}}"),
+        folder=directory(f"{DATA}/{{benchmark}}"),
+        # A folder that was prepared by hand lacks it, and is prepared again as the configuration says.
+        settings=f"{DATA}/raw/{{benchmark}}.prepared.json",
     log:
         f"{LOGS}/prepare/{{benchmark}}.log",
     benchmark:
@@ -69,3 +71,4 @@ rule prepare:
         version=data_versions.PREPARE,
     shell:
         "juicyfruits prepare {params.words:q} {resources.jobs} 2> >(tee {log:q} >&2)"
+        " && cp {output.folder:q}/benchmark.json {output.settings:q}"
