@@ -72,3 +72,27 @@ _ALL = (
     ),
 )
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
+
+
+def check_settings(source: str, settings: dict) -> None:
+    """Raise `InputError` for subjects, regions, betas or sessions that a data set has not, before anything is fetched.
+
+    `settings` are those of a benchmark in the configuration; what is absent is not checked.
+
+    >>> check_settings("nsd", {"subjects": ["subj09"]})
+    Traceback (most recent call last):
+    juicyfruits.errors.InputError: unknown subject 'subj09'; did you mean 'subj08' or 'subj07' or 'subj06'?
+    """
+    if source in ("nsd", "mini"):
+        from juicyfruits.nsd import layout, rois
+
+        layout.check_subjects(settings.get("subjects", ()))
+        rois.named_rois(settings.get("rois", ()))
+        layout.check_betas(
+            settings.get("beta_version", layout.DEFAULT_BETAS), settings.get("space", layout.DEFAULT_SPACE)
+        )
+    if source == "cowley_v4":
+        from juicyfruits.cowley_v4 import find_session
+
+        for session in settings.get("sessions", ()):
+            find_session(session)

@@ -7,13 +7,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from juicyfruits.errors import InputError
+from juicyfruits.errors import InputError, first_names
 
 
 @contextmanager
@@ -45,8 +45,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         remove(tmp)
 
 
-def check_replaceable(folder: str | Path, marker: str) -> None:
+def check_replaceable(folder: str | Path, marker: str, parts: Iterable[str] = ()) -> None:
     """Raise `InputError` if `folder` holds anything but an earlier result, known by its file `marker`.
+
+    Where the names of all its `parts` are given, whatever else lies there, hidden files apart, forbids replacing it.
 
     >>> import tempfile
     >>> check_replaceable(tempfile.mkdtemp(), "benchmark.json")  # an empty folder may be replaced
@@ -56,6 +58,13 @@ def check_replaceable(folder: str | Path, marker: str) -> None:
         raise InputError(f"{folder} is a file, not a folder; choose another place")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).exists():
         raise InputError(f"{folder} is not empty and has no {marker}, so it will not be replaced; choose another place")
+    if parts and folder.is_dir():
+        others = sorted(name for name in os.listdir(folder) if name not in parts and not name.startswith("."))
+        if others:
+            raise InputError(
+                f"{folder} also holds {first_names(others)}, which would be lost, so it will not be replaced; move it "
+                "away, or choose another place"
+            )
 
 
 @contextmanager

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from juicyfruits.pictures import picture_content
 ROI_PREFIX = "roi_"
 RESPONSE_FILES = ("responses.npy", "responses.parquet", "responses.csv")
 RDM_FILE = "rdms.npz"
+PARTS = ("benchmark.json", "stimuli.csv", "neuroids.csv", *RESPONSE_FILES, RDM_FILE, "images", "images.hdf5")
 SPLITS = ("train", "test")
 REPEATS = "n_repeats"
 MIN_STIMULI = 3  # in train and in test: fewer have no correlation
@@ -152,6 +154,13 @@ def read_neuroids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return table.rename(columns=dict(zip(columns, rois, strict=True))).set_index("neuroid_id"), rois
 
 
+def check_roi_names(where: Path | str, rois: Iterable[str]) -> None:
+    """Raise `InputError` for ROI names that cannot stand in a table's line or a file's name."""
+    odd = [roi for roi in rois if "/" in roi or not roi.isprintable()]
+    if odd:
+        raise InputError(f"{where}: the ROI name {odd[0]!r} must have neither / nor control characters; rename it")
+
+
 def stimulus_digest(stimulus_ids: Iterable[str], image_paths: Iterable[str]) -> str:
     """Digest of the stimuli: ids, order, and the content of every picture."""
     return digest(*stimulus_ids, *map(picture_content, image_paths))
@@ -193,7 +202,7 @@ def check_unique(path: Path, ids: pd.Series) -> None:
 def _check_pictures(path: Path, names: pd.Series) -> None:
     """Every picture must be there, as a file or as a row of an HDF5 file."""
     places = [split_address(path.parent / name) or (path.parent / name, None) for name in names]
-    missing = [name for name, (file, _) in zip(names, places, strict=True) if not file.is_file()]
+    missing = [name for name, (file, _) in zip(names, places, strict=True) if not os.path.isfile(file)]
     if missing:
         raise InputError(f"{path} names {len(missing)} pictures that are not in {path.parent}: {first_names(missing)}")
     last = dict(sorted((file, row) for file, row in places if row is not None))

@@ -18,7 +18,7 @@ from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import atomic_path, check_replaceable
 from juicyfruits.picture_file import split_address, write_pictures
 from juicyfruits.pictures import open_rgb
-from juicyfruits.prepared import RDM_FILE, ROI_PREFIX, read_info
+from juicyfruits.prepared import PARTS, RDM_FILE, ROI_PREFIX, read_info
 
 MAX_PICTURE_FILES = 3000
 PICTURE_FILE = "images.hdf5"
@@ -59,7 +59,7 @@ def write_benchmark(
     folder = Path(folder)
     if (responses is None) == (rdms is None) or (responses is None) != (neuroids is None):
         raise InputError("a benchmark has either neuroids with responses, or rdms; give one of the two")
-    check_replaceable(folder, "benchmark.json")
+    check_replaceable(folder, "benchmark.json", PARTS)
     ids = _check_ids(stimuli)
     with atomic_path(folder) as tmp, ExitStack() as stack:
         tmp.mkdir()

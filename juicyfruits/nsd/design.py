@@ -25,10 +25,16 @@ FULL_REPEATS = 3  # how often every picture was to be shown
 
 @dataclass(frozen=True)
 class Trials:
-    """One subject's trials: `sessions` holds (betas file, 0-based nsd ids in the order shown) for every session."""
+    """One subject's trials in the sessions that have betas.
+
+    Attributes:
+        sessions: (betas file, 0-based nsd ids in the order shown) for every session.
+        n_missing: how many further sessions there were, whose betas are not there.
+    """
 
     subject: str
     sessions: list[tuple[Path, np.ndarray]]
+    n_missing: int
 
     @property
     def shown(self) -> list[np.ndarray]:
@@ -53,7 +59,7 @@ def read_trials(source: Path, subject: str, beta_version: str, space: str) -> Tr
                 f"{path} has {n_trials} trials, but responses.tsv has {len(pictures)} in session {session}; fetch both "
                 "files again"
             )
-    return Trials(subject, list(zip(paths, shown, strict=False)))
+    return Trials(subject, list(zip(paths, shown, strict=False)), len(shown) - len(paths))
 
 
 def read_shown(source: Path, subject: str) -> list[np.ndarray]:
@@ -108,6 +114,8 @@ def choose_stimuli(source: Path, image_set: str, shown: dict[str, list[np.ndarra
     _check_image_set(image_set, list(shown))
     path = source / layout.STIM_INFO
     info = read_table(path, "the table of stimuli", ("nsdId", "shared1000")).set_index("nsdId", drop=False)
+    if info.index.has_duplicates:
+        raise InputError(f"{path} has two rows of nsdId {info.index[info.index.duplicated()][0]}; fetch the file again")
     if not info["shared1000"].isin([0, 1]).all():
         raise InputError(f"{path}: column 'shared1000' must hold True/False or 1/0; fetch the file again")
     shared = set(info.index[info["shared1000"].astype(bool)])

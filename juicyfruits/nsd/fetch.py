@@ -11,19 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from juicyfruits.errors import InputError, near_names
+from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.design import PERSONAL_SETS, behaviour_needed, choose_stimuli, read_shown
 from juicyfruits.nsd.rois import needed_maps
 from juicyfruits.nsd.stimuli import fetch_images, image_bytes
-from juicyfruits.nsd.terms import TERMS
+from juicyfruits.nsd.terms import ACCEPTED, TERMS
 from juicyfruits.remote.download import download, stat_files
 from juicyfruits.remote.records import Record
 from juicyfruits.remote.sources import Source
 from juicyfruits.remote.urls import open_source
-
-ACCEPTED = ".terms-accepted.json"
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,7 @@ def needed_of_release(
 
     A subject's sessions are those of its responses.tsv.
     """
-    if space not in layout.SPACES:
-        raise InputError(f"unknown space {space!r}; {near_names(space, layout.SPACES)}")
-    if beta_version not in layout.SPACES[space]:
-        raise InputError(f"no betas {beta_version!r} in {space}; {near_names(beta_version, layout.SPACES[space])}")
+    layout.check_betas(beta_version, space)
     keys = []
     for subject in subjects:
         n_sessions = len(read_shown(root, subject))
@@ -120,9 +115,7 @@ def _groups(image_set: str, subjects: Sequence[str]) -> list[list[str]]:
 
 def _tables(source: Source, out: Path, subjects: Sequence[str], image_set: str, jobs: int) -> list[str]:
     """Return the keys of the tables; who must be known for the image set stands in the design, fetched first."""
-    for subject in subjects:
-        if subject not in layout.N_SESSIONS:
-            raise InputError(f"unknown subject {subject!r}; {near_names(subject, layout.N_SESSIONS)}")
+    layout.check_subjects(subjects)
     download(source, [layout.EXPDESIGN], out, jobs=jobs)
     needed = [behaviour_needed(out, image_set, group) for group in _groups(image_set, subjects)]
     behaviour = dict.fromkeys(layout.responses_tsv(subject) for group in needed for subject in group)

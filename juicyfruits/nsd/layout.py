@@ -25,6 +25,10 @@ Traps that have caught readers:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from juicyfruits.errors import InputError, near_names
+
 BUCKET = "s3://natural-scenes-dataset"
 """The release: read without an account and free of charge, from region us-east-2 [manual, "How to get the data"]."""
 
@@ -181,6 +185,21 @@ mfs-words and the mTL and aTL areas do not [DeepNSD, `nsd_parser.py` and the col
 FLOC_MAPS = ("floc-faces", "floc-bodies", "floc-places", "floc-words")
 FLOC_TVALUES = {f"{name}-tval": name for name in FLOC_MAPS}
 """Names by which `roi_map` knows the volumes of t-values, and the maps of areas they belong to."""
+
+
+def check_subjects(subjects: Iterable[str]) -> None:
+    """Raise `InputError` for a name that is none of the eight subjects'."""
+    for subject in subjects:
+        if subject not in N_SESSIONS:
+            raise InputError(f"unknown subject {subject!r}; {near_names(subject, N_SESSIONS)}")
+
+
+def check_betas(beta_version: str, space: str) -> None:
+    """Raise `InputError` for an unknown space, and for a version of betas that there is not in it."""
+    if space not in SPACES:
+        raise InputError(f"unknown space {space!r}; {near_names(space, SPACES)}")
+    if beta_version not in SPACES[space]:
+        raise InputError(f"no betas {beta_version!r} in {space}; {near_names(beta_version, SPACES[space])}")
 
 
 def subject_number(subject: str) -> int:

@@ -24,7 +24,7 @@ from juicyfruits.nsd.responses import Answers, Job, join_files, read_all
 from juicyfruits.nsd.rois import named_rois
 from juicyfruits.nsd.stimuli import find_images, read_images
 from juicyfruits.nsd.voxels import COLUMNS, Voxels, choose_voxels, none_left, told
-from juicyfruits.prepared import ROI_PREFIX
+from juicyfruits.prepared import PARTS, ROI_PREFIX
 from juicyfruits.versions import PREPARE
 from juicyfruits.write import write_benchmark
 
@@ -33,9 +33,9 @@ def prepare_nsd(
     source: str | Path,
     out: str | Path,
     *,
-    subjects: Sequence[str] | None = None,
+    subjects: str | Sequence[str] | None = None,
     image_set: str = "shared1000",
-    rois: Sequence[str] | None = None,
+    rois: str | Sequence[str] | None = None,
     ncsnr_threshold: float = 0.2,
     beta_version: str = layout.DEFAULT_BETAS,
     space: str = layout.DEFAULT_SPACE,
@@ -73,12 +73,16 @@ def prepare_nsd(
     Sources: Allen et al. 2022 and the NSD Data Manual, fact by fact in `juicyfruits.nsd.layout`.
     """
     source, out = Path(source), Path(out)
-    check_replaceable(out, "benchmark.json")
+    check_replaceable(out, "benchmark.json", PARTS)
+    subjects, rois = ([names] if isinstance(names, str) else names for names in (subjects, rois))
     _check_options(rois, repeats, jobs)
     subjects = choose_subjects(source, subjects, beta_version, space)
     trials = {subject: read_trials(source, subject, beta_version, space) for subject in subjects}
     stimuli = choose_stimuli(source, image_set, {subject: trials[subject].shown for subject in subjects})
     n_dropped = stimuli.attrs["dropped"]
+    missing = {subject: n for subject in subjects if (n := trials[subject].n_missing)}
+    for subject, n in missing.items():
+        print(f"{subject}: the betas of its last {n} sessions are not there; what these showed counts as not seen")
     print(f"{len(stimuli)} stimuli of {image_set}; {n_dropped} dropped because not every subject has seen them")
     voxels = {s: choose_voxels(source, s, rois, ncsnr_threshold, beta_version, space) for s in subjects}
     counts = count_repeats(trials, stimuli)
@@ -99,6 +103,7 @@ def prepare_nsd(
         "ncsnr_threshold": ncsnr_threshold,
         "repeats": repeats,
         "dropped_stimuli": n_dropped,
+        "missing_sessions": missing,
         "stage_version": PREPARE,
         "source": source.resolve().name,
     }

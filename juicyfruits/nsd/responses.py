@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import h5py
@@ -69,7 +71,8 @@ def read_all(jobs: list[Job], n_processes: int) -> list[Answers]:
     """
     if n_processes == 1 or len(jobs) == 1:
         return [read_answers(job) for job in jobs]
-    with ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+    workers = min(n_processes, len(jobs))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             return list(pool.map(read_answers, jobs))
         except BrokenProcessPool as error:
@@ -77,6 +80,16 @@ def read_all(jobs: list[Job], n_processes: int) -> list[Answers]:
                 f"a process that read betas was killed, as happens when memory is short; prepare with fewer than "
                 f"{n_processes} jobs"
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it was killed; it would wait for work for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_answers(job: Job) -> Answers:

@@ -31,6 +31,7 @@ DEFINITIONS: dict[str, str] = {
 
 TOKEN = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9+.-]*|[&|!()])")
 
+MAX_LENGTH = 400  # characters: brackets nest no deeper than Python's stack
 Tree = tuple
 """("name", NAME), ("!", tree), ("&", tree, tree) or ("|", tree, tree)."""
 
@@ -100,6 +101,10 @@ def needed_maps(rois: Sequence[str] | None) -> set[str]:
 
 def parse(expression: str) -> Tree:
     """Return an expression as a tree, in which only whole maps and single labels are left as names."""
+    if len(expression) > MAX_LENGTH:
+        raise InputError(
+            f"ROI expression {expression[:40]!r}... has more than {MAX_LENGTH} characters; name areas in parts"
+        )
     tokens = _Tokens(expression)
     tree = _either(tokens)
     if tokens.ahead is not None:

@@ -21,3 +21,6 @@ The pictures are from COCO, which does not own them; Flickr's terms hold: https:
 What you publish cites Allen et al. 2022, https://doi.org/10.1038/s41593-021-00962-x, and thanks those who paid
 for the data: NSF IIS-1822683 and NSF IIS-1822929."""
 """The terms in short, shown before anything is fetched; source: `TERMS_URL`."""
+
+ACCEPTED = ".terms-accepted.json"
+"""File at the root of a fetched folder that says when they were accepted."""

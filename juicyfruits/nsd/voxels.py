@@ -60,6 +60,8 @@ def choose_voxels(
                 f"{subject}: the ROI map {map_name!r} is {volume.shape} but ncsnr is {ncsnr.shape}; they must be of "
                 "one space"
             )
+        if map_name in layout.ROI_MAPS and not np.isfinite(volume).all():
+            raise InputError(f"{subject}: the ROI map {map_name!r} has codes that are no numbers; fetch it again")
         return volume
 
     masks = {name: roi_mask(expression, read_map) for name, expression in columns.items()}

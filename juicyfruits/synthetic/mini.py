@@ -20,6 +20,7 @@ from juicyfruits.synthetic.anatomy import Anatomy, make_anatomy
 from juicyfruits.synthetic.brain import add_noise, draw_ncsnr, evc_signals, oriented_energy, otc_signals
 from juicyfruits.synthetic.scenes import make_scenes
 
+PARTS = ("nsddata", "nsddata_betas", "nsddata_stimuli", layout.TRUTH, "truth_factors.csv")
 N_FLAT = 4  # labelled voxels a subject that lose their data in the second session
 
 
@@ -70,7 +71,7 @@ def make_mini(
     Raises `InputError` if `out` holds anything but an earlier miniature, and for a negative seed.
     """
     out = Path(out)
-    check_replaceable(out, layout.TRUTH)
+    check_replaceable(out, layout.TRUTH, PARTS)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; choose 0 or more")
     if min(n_shared, n_subjects, n_repeats, n_sessions) < 1 or n_unique < 0 or min(volume) < 6:

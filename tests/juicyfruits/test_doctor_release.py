@@ -267,9 +267,10 @@ def test_several_faults_are_all_reported(source):
 
 def test_a_cause_that_stops_several_checks_is_told_once(source):
     (source / BEHAVIOUR).unlink()
-    words = [finding.words for finding in examine(source).of("error")]
-    assert sum("behaviour of subj01 is missing" in text for text in words) == 2  # stimulus order, trial counts
-    assert sum("not examined, for the reason that stands under 'trial counts'" in text for text in words) == 1
+    report = examine(source)
+    errors, skipped = ([finding.words for finding in report.of(level)] for level in ("error", "skipped"))
+    assert sum("behaviour of subj01 is missing" in text for text in errors) == 2  # stimulus order, trial counts
+    assert skipped == ["for the reason that stands under 'trial counts'"]
 
 
 def test_voxels_are_drawn_by_the_seed_or_all_taken(mini_source):

@@ -84,7 +84,7 @@ def planned(workdir):
 def test_fetch_prepare_and_score_from_a_public_bucket(bucket, mini_source, tmp_path):
     configure(tmp_path, bucket)
     text = snakemake(tmp_path, ok=False)
-    assert "terms of use must be accepted once" in text and not bucket.sent
+    assert "the terms of use of nsd must be accepted once" in text and not bucket.sent
 
     configure(tmp_path, bucket, accept_terms=True)
     betas = [f"/{BUCKET}/{layout.betas_session(subject, n)}" for subject in BOTH for n in (1, 2)]

@@ -92,3 +92,7 @@ def test_check_replaceable(tmp_path):
         check_replaceable(str(tmp_path / "thesis.txt"), "zarr.json")
     (tmp_path / "zarr.json").write_text("{}")
     check_replaceable(tmp_path, "zarr.json")
+    with pytest.raises(InputError, match=r"also holds 'thesis.txt', which would be lost"):
+        check_replaceable(tmp_path, "zarr.json", ("zarr.json", "maps"))
+    (tmp_path / "thesis.txt").rename(tmp_path / ".thesis.txt")
+    check_replaceable(tmp_path, "zarr.json", ("zarr.json", "maps"))

@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -84,13 +88,15 @@ def test_truth_is_recovered_as_ncsnr_predicts(benchmark, mini_source):
     assert np.corrcoef(got, expected)[0, 1] > 0.6
 
 
-def test_missing_sessions_leave_missing_repeats(source_copy, tmp_path):
+def test_missing_sessions_leave_missing_repeats(source_copy, tmp_path, capsys):
     (source_copy / f"nsddata_betas/ppdata/subj02/{BETAS}/betas_session05.hdf5").unlink()
     benchmark = prepare_nsd(source_copy, tmp_path / "out")
     counts = benchmark.repeats()
     first = (benchmark.metadata["subject"] == "subj01").to_numpy()
     assert (counts[first] == 3).all()
     assert counts[~first].min() >= 1 and counts[~first].min() < 3
+    assert benchmark.info["missing_sessions"] == {"subj02": 1}
+    assert "subj02: the betas of its last 1 sessions are not there" in capsys.readouterr().out
     plain, _, _ = plain_subject(source_copy, "subj02")
     row = np.flatnonzero(~first)[0]
     at = tuple(benchmark.metadata.iloc[row][["voxel_x", "voxel_y", "voxel_z"]].astype(int))
@@ -247,3 +253,39 @@ def test_only_an_earlier_benchmark_is_replaced(mini_source, tmp_path):
     prepare_nsd(mini_source, out, subjects=["subj01"])
     prepare_nsd(mini_source, out, subjects=["subj02"])
     assert json.loads((out / "benchmark.json").read_text())["subjects"] == ["subj02"]
+
+
+def test_a_source_within_the_benchmark_is_not_replaced(mini_source, tmp_path):
+    out = tmp_path / "out"
+    prepare_nsd(mini_source, out, subjects="subj01", rois="EVC")  # one name as plain text
+    shutil.copytree(mini_source, out / "raw")
+    with pytest.raises(InputError, match="also holds 'raw', which would be lost"):
+        prepare_nsd(out / "raw", out)
+    assert (out / "raw" / "nsddata").is_dir()
+
+
+HANGS = """
+import os, sys, time
+from juicyfruits.nsd import responses
+from juicyfruits.nsd.responses import read_all
+def read_answers(job):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+if __name__ == "__main__":
+    responses.read_answers = read_answers
+    read_all([1, 2], 2)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "hangs.py").write_text(HANGS)
+    parent = subprocess.Popen([sys.executable, tmp_path / "hangs.py"], stdout=subprocess.PIPE, text=True)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers):
+            break
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

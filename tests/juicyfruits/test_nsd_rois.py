@@ -111,6 +111,7 @@ def test_names():
         ("V1 + V2", r"has '\+', which has no meaning"),
         ("=V1", "'=V1' has no name before '='"),
         ("a=b=V1", "has '=', which has no meaning"),
+        ("(" * 3000 + "V1" + ")" * 3000, "has more than 400 characters"),
     ],
 )
 def test_what_cannot_be_read_is_told(roi, message):

@@ -96,6 +96,14 @@ SPOILED = {
         lambda s: edit_table(s / BEHAVIOUR, lambda t: t.assign(SESSION="one")),
         "'SESSION' must hold whole numbers, not 'one'",
     ),
+    "a picture twice in stim_info": (
+        lambda s: edit_table(s / STIM_INFO, lambda t: pd.concat([t, t.iloc[[3]]])),
+        "nsd_stim_info_merged.csv has two rows of nsdId 3",
+    ),
+    "codes that are no numbers": (
+        lambda s: save_map(s / ROI / "streams.nii.gz", np.full((7, 9, 8), np.nan)),
+        "'streams' has codes that are no numbers",
+    ),
     "empty stim_info": (lambda s: (s / STIM_INFO).write_text(""), "merged.csv cannot be read as a table"),
     "shared1000 in text": (
         lambda s: edit_table(s / STIM_INFO, lambda t: t.assign(shared1000="no")),

@@ -1,5 +1,6 @@
 # Which benchmarks there are, and where each comes from: made here, fetched, in a folder as published, or your own.
-from juicyfruits.datasets import DATASETS
+from juicyfruits.datasets import DATASETS, check_settings
+from juicyfruits.nsd.terms import ACCEPTED
 
 
 def one_each(name, settings):
@@ -7,7 +8,8 @@ def one_each(name, settings):
     settings = {"entry": name, **settings}
     sessions = settings.pop("sessions", None)
     if sessions:
-        each = [(str(session), {"session": str(session)}) for session in sessions]
+        names = dict.fromkeys(map(str, sessions))
+        each = [(session, {"session": session}) for session in names]
     elif settings.get("image_set") in ("unique", "all"):
         if not settings.get("subjects"):
             raise WorkflowError(
@@ -56,23 +58,47 @@ PREPARED = [
 
 def benchmark_folder(benchmark):
     """Where a benchmark lies: your own where you have it, a prepared one under data/."""
-    settings = BENCHMARKS[benchmark]
+    settings = BENCHMARKS.get(benchmark) or config["benchmarks"][benchmark]
     own = settings.get("path") if settings["source"] == "folder" else None
     return own or f"{DATA}/{benchmark}"
 
 
-def check_own_folders():
-    """Refuse a folder of yours that is not there, before anything runs."""
-    for name, settings in BENCHMARKS.items():
+def check_sources():
+    """Refuse what a data set has not, a folder that is not there, and terms not accepted, before anything runs."""
+    for name, settings in config["benchmarks"].items():
+        try:
+            check_settings(settings["source"], settings)
+        except InputError as error:
+            raise WorkflowError(f"benchmark {name}: {error}") from None
         folder = Path(benchmark_folder(name))
         if settings["source"] == "folder" and not (folder / "stimuli.csv").exists():
             raise WorkflowError(
                 f"benchmark {name}: expected a folder with stimuli.csv at {folder}, found none; "
                 "docs/bring-your-own.md describes it"
             )
+        if settings["source"] in DATASETS and not is_fetched(settings):
+            place = release(settings).removeprefix("file://")
+            if not Path(place).is_dir():
+                raise WorkflowError(
+                    f"benchmark {name}: there is no folder {place}; correct `path`, which is a folder or an address "
+                    "such as s3://BUCKET or https://HOST/PATH"
+                )
+        raw = Path(DATA, "raw")
+        if (
+            is_fetched(settings)
+            and DATASETS[settings["source"]].terms
+            and not settings.get("accept_terms")
+            and not Path(raw, name, ACCEPTED).exists()
+            and not Path(raw, f"{name}.fetched.json").exists()
+        ):
+            raise WorkflowError(
+                f"benchmark {name}: the terms of use of {settings['source']} must be accepted once before anything is "
+                f"fetched; `juicyfruits fetch {settings['source']} {raw / name}` shows them; then add "
+                "`accept_terms: true` to its settings"
+            )
 
 
-check_own_folders()
+check_sources()
 
 
 def benchmark_inputs(*names):

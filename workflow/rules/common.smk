@@ -28,13 +28,15 @@ def check(what, data, schema):
 
 
 def with_numbers(value):
-    """Read numbers and null back: what --config has within braces or brackets comes as text."""
+    """Read numbers, null, true and false back: what --config has within braces or brackets comes as text."""
     if isinstance(value, dict):
         return {key: with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [with_numbers(item) for item in value]
     if value in ("null", "~"):
         return None
+    if value in ("true", "false"):
+        return value == "true"
     for number in (int, float) if isinstance(value, str) else ():
         try:
             return number(value)
@@ -43,7 +45,7 @@ def with_numbers(value):
     return value
 
 
-for section in {"extract", "score"} & set(config):
+for section in {"extract", "score", "benchmarks"} & set(config):
     config[section] = with_numbers(config[section])
 
 # A further config file can only add to config.yaml, so null takes a benchmark out.
