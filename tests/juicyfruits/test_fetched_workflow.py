@@ -107,9 +107,11 @@ def test_fetch_prepare_and_score_from_a_public_bucket(bucket, mini_source, tmp_p
     assert planned(tmp_path) == set()
 
 
-def test_another_choice_fetches_only_what_is_missing(bucket, tmp_path):
+def test_another_choice_fetches_only_what_is_missing(bucket, mini_source, tmp_path):
+    prepare_nsd(mini_source, tmp_path / "data/nsd", subjects=["subj02"])  # by hand and otherwise: is made again
     configure(tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC"], subjects=["subj01"])
     snakemake(tmp_path, "--until", "prepare")
+    assert Benchmark(tmp_path / "data/nsd").subjects == ["subj01"]
     before = bucket.sent.copy()
     configure(tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC", "far=ecc4 | ecc4+"], subjects=["subj01"])
     assert planned(tmp_path) >= {"fetch", "prepare", "extract", "score"}
