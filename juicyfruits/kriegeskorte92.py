@@ -31,6 +31,7 @@ from juicyfruits.datasets import DATASETS
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import reading
 from juicyfruits.pictures import open_rgb
+from juicyfruits.prepared import as_bool
 from juicyfruits.remote import Record, download, open_source
 from juicyfruits.write import write_benchmark
 
@@ -121,7 +122,7 @@ def _read_release(folder: Path) -> Objects92:
         raise InputError(f"{folder / OBJECTS}: RDMs_mIT_hIT_fig1 has no mIT among {', '.join(areas)}; fetch it again")
     objects = _variable(folder / OBJECTS, "stimuli_92objs")
     rows = [{name: _field(folder / OBJECTS, each, name) for name in CATEGORIES} for each in objects]
-    pictures = [_field(folder / OBJECTS, each, "image") for each in objects]
+    pictures = [np.asarray(_field(folder / OBJECTS, each, "image")) for each in objects]
     models = _by_name(folder / MODELS, "Models") if (folder / MODELS).is_file() else {}
     return Objects92(_table(folder / OBJECTS, pd.DataFrame(rows)), pictures, np.array(human), monkey, models)
 
@@ -129,7 +130,7 @@ def _read_release(folder: Path) -> Objects92:
 def _read_arrays(folder: Path) -> Objects92:
     table, path = folder / "stimuli.csv", folder / "rdms.npz"
     with reading(table, "a CSV table"):
-        rows = pd.read_csv(table)
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     missing = [name for name in ("file", *CATEGORIES) if name not in rows.columns]
     if missing:
         raise InputError(f"{table} lacks the column {missing[0]!r}; it has {', '.join(rows.columns)}")
@@ -138,20 +139,20 @@ def _read_arrays(folder: Path) -> Objects92:
     absent = [key for key in ("hIT_subj_session", "mIT_674neurons") if key not in arrays]
     if absent:
         raise InputError(f"{path} lacks {absent[0]!r}; it has {', '.join(arrays)}")
-    human = arrays["hIT_subj_session"]
+    human = _numbers(path, "hIT_subj_session", arrays["hIT_subj_session"])
     if human.shape != (N_HUMANS, N_SESSIONS, N_OBJECTS, N_OBJECTS):
         raise InputError(f"{path}: hIT_subj_session must be (4, 2, 92, 92), but is {human.shape}; replace the file")
     pictures = [np.asarray(open_rgb(folder / "images" / file)) for file in rows["file"]]
     models = {key.removeprefix("model_"): _matrix(path, key, arrays[key]) for key in arrays if key.startswith("model_")}
     monkey = _matrix(path, "mIT_674neurons", arrays["mIT_674neurons"])
-    return Objects92(_table(table, rows), pictures, human.astype(np.float32, order="C"), monkey, models)
+    return Objects92(_table(table, rows), pictures, human, monkey, models)
 
 
 def _table(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Name the objects stim_01 to stim_92, and keep their categories."""
     if len(rows) != N_OBJECTS:
         raise InputError(f"{path} has {len(rows)} objects, but the matrices have {N_OBJECTS}; fetch or copy it again")
-    flags = {name: rows[name].astype(int) for name in CATEGORIES[1:]}
+    flags = {name: as_bool(path, rows[name]).astype(int) for name in CATEGORIES[1:]}
     names = [f"stim_{number:02d}" for number in range(1, N_OBJECTS + 1)]
     return pd.DataFrame({"stimulus_id": names, "category": rows["category"], **flags})
 
@@ -162,7 +163,7 @@ def _people(rdms: np.ndarray) -> dict[str, np.ndarray]:
 
 def _matrix(path: Path, what: str, values: Any) -> np.ndarray:
     """Return a matrix as float32 (92, 92), from a square or from the upper triangle, row by row, as MATLAB's pdist."""
-    values = np.squeeze(np.asarray(values, dtype=np.float32, order="C"))
+    values = np.squeeze(_numbers(path, what, values))
     if values.shape == (N_OBJECTS * (N_OBJECTS - 1) // 2,):
         values = squareform(values)
     if values.shape != (N_OBJECTS, N_OBJECTS):
@@ -172,6 +173,13 @@ def _matrix(path: Path, what: str, values: Any) -> np.ndarray:
     return values
 
 
+def _numbers(path: Path, what: str, values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{path}: {what} must hold matrices of real numbers, but has {values.dtype}; fetch it again")
+    return values.astype(np.float32, order="C")
+
+
 def _variable(path: Path, name: str) -> np.ndarray:
     """Return a struct array without its axes of length 1, but with one axis at least."""
     with reading(path, "a MATLAB file"):
@@ -179,15 +187,18 @@ def _variable(path: Path, name: str) -> np.ndarray:
     if name not in content:
         known = ", ".join(key for key in content if not key.startswith("__"))
         raise InputError(f"{path} lacks the variable {name!r}; it has {known}; fetch it again")
-    return np.atleast_1d(content[name])
+    values = np.atleast_1d(content[name])
+    if values.dtype.names is None:
+        raise InputError(f"{path}: the variable {name!r} must be a struct, but is {values.dtype}; fetch it again")
+    return values
 
 
 def _by_name(path: Path, variable: str) -> dict[str, np.ndarray]:
     structs = _variable(path, variable)
-    return {_field(path, each, "name"): _matrix(path, variable, _field(path, each, "RDM")) for each in structs}
+    return {str(_field(path, each, "name")): _matrix(path, variable, _field(path, each, "RDM")) for each in structs}
 
 
 def _field(path: Path, struct: np.void, name: str) -> Any:
-    if name not in (struct.dtype.names or ()):
+    if name not in struct.dtype.names:
         raise InputError(f"{path}: a struct lacks the field {name!r}; fetch it again")
     return struct[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from folders import edit
 from PIL import Image
 from scipy.io import savemat
 from serving import serve
@@ -166,6 +167,13 @@ def test_a_release_of_another_kind_is_told(spoil, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def objects(**changes):
+    """The content of OBJECTS with other values in the fields of all objects."""
+    whole = dict(image=np.zeros((2, 2, 3), np.uint8), category="x", **dict.fromkeys(FLAGS, 1)) | changes
+    areas = structs([("mIT", np.ones(4186))], "name", "RDM")
+    return {"RDMs_mIT_hIT_fig1": areas, "stimuli_92objs": structs([tuple(whole.values())] * 92, *whole)}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -174,6 +182,16 @@ def test_a_release_of_another_kind_is_told(spoil, message, tmp_path):
         (OBJECTS, {"RDMs_mIT_hIT_fig1": structs([("hIT", np.ones(4186))], "name", "RDM")}, "no mIT among hIT"),
         (MODELS, {"Models": structs([(np.ones(4186),)], "RDM")}, "lacks the field 'name'"),
         (MODELS, None, "cannot be read as a MATLAB file"),
+        (
+            MODELS,
+            {"Models": structs([("V1", "text")], "name", "RDM")},
+            "must hold matrices of real numbers, but has <U4",
+        ),
+        (MODELS, {"Models": structs([("V1", np.array([["a"], [2]], object))], "name", "RDM")}, "but has object"),
+        (MODELS, {"Models": np.array([["a"], [2]], object)}, "'Models' must be a struct, but is object"),
+        (OBJECTS, {"RDMs_mIT_hIT_fig1": structs([(7, np.ones(4186))], "name", "RDM")}, "no mIT among 7"),
+        (OBJECTS, objects(human="yes"), "'human' must hold true/false or 1/0, but has 'yes'"),
+        (OBJECTS, objects(human=7), "'human' must hold true/false or 1/0, but has '7'"),
     ],
 )
 def test_a_spoiled_file_is_named(name, content, message, tmp_path):
@@ -196,6 +214,41 @@ def test_a_folder_of_arrays_that_lacks_something_is_told(tmp_path):
         kriegeskorte92.prepare(source, tmp_path / "out")
     with pytest.raises(InputError, match="neither demos"):
         kriegeskorte92.prepare(tmp_path, tmp_path / "out")
+
+
+def test_text_in_place_of_a_picture_names_no_file(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    source = write_release(tmp_path / "web", made_up())
+    savemat(source / FOLDER / OBJECTS, objects(image=str(tmp_path / "a.png")))
+    with pytest.raises(InputError, match="'stim_01' must be uint8"):
+        kriegeskorte92.prepare(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("file", "", "images cannot be read as a picture"),
+        ("file", 7, "7 cannot be read as a picture"),
+        ("human", "yes", "stimuli.csv: column 'human' must hold true/false or 1/0, but has 'yes'"),
+        ("human", "", "stimuli.csv: column 'human' must hold true/false or 1/0, but has ''"),
+        ("human", 7, "stimuli.csv: column 'human' must hold true/false or 1/0, but has '7'"),
+    ],
+)
+def test_a_table_with_other_values_is_told(column, value, message, tmp_path):
+    source = write_arrays(tmp_path / "own", made_up())
+    edit(source, "stimuli.csv", lambda table: table.assign(**{column: value}))
+    with pytest.raises(InputError, match=message):
+        kriegeskorte92.prepare(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("key", ["hIT_subj_session", "mIT_674neurons"])
+@pytest.mark.parametrize("dtype", [str, complex])
+def test_arrays_that_are_no_real_numbers_are_told(key, dtype, tmp_path):
+    source = write_arrays(tmp_path / "own", made_up())
+    arrays = dict(np.load(source / "rdms.npz"))
+    np.savez(source / "rdms.npz", **{**arrays, key: arrays[key].astype(dtype)})
+    with pytest.raises(InputError, match=f"rdms.npz: {key} must hold matrices of real numbers"):
+        kriegeskorte92.prepare(source, tmp_path / "out")
 
 
 def test_a_file_that_the_source_lacks_is_told(tmp_path):
