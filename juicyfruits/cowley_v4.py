@@ -14,6 +14,7 @@ Sources: `readme.txt` of that folder, whose table is `SESSIONS`; and the reposit
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from juicyfruits.remote import Forbidden, NotFound, Record, Source, download, op
 from juicyfruits.write import write_benchmark
 
 FOLDER = "data_V4_responses"
+MAX_PICTURE = 2**20  # bytes a JPEG of 112 x 112; without any compression it would have 37,632
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,12 @@ def find_session(name: str | int) -> Session:
     >>> find_session(201025).n_neurons
     89
     """
-    if str(name) not in SESSIONS:
-        raise InputError(f"cowley_v4 has no session {str(name)!r}; {near_names(str(name), SESSIONS)}")
-    return SESSIONS[str(name)]
+    name = str(name)
+    if name not in SESSIONS:
+        close = difflib.get_close_matches(name, SESSIONS, cutoff=0.8)  # dates: all look somewhat alike
+        known = near_names(name, close) if close else f"known are {', '.join(SESSIONS)}"
+        raise InputError(f"cowley_v4 has no session {name!r}; {known}")
+    return SESSIONS[name]
 
 
 def keys(source: Source, sessions: Iterable[str | int]) -> list[str]:
@@ -172,8 +177,8 @@ def prepare(source: str | Path, out: str | Path, session: str | int, *, name: st
         session: its name, such as 201025.
         name: the benchmark's name; the folder's by default.
 
-    Raises `InputError` for an unknown session, for arrays of other counts than `SESSIONS` and `STORED` say, and for
-    missing or unreadable pictures.
+    Raises `InputError` for an unknown session, for arrays of other counts than `SESSIONS` and `STORED` say or with
+    values that no spike count has, and for missing or unreadable pictures.
     """
     chosen, source = find_session(session), Path(source)
     responses, columns = _read_responses(_responses_file(source, chosen), chosen)
@@ -198,9 +203,8 @@ def prepare(source: str | Path, out: str | Path, session: str | int, *, name: st
 
 
 def _info(session: Session) -> dict:
-    title = f"Macaque V4, session {session.name}"
     about = {"session": session.name, "split_in_paper": session.split, "image_set": session.kinds}
-    return {"title": title, **DATASETS["cowley_v4"].info, **about}
+    return {"title": f"Macaque V4, session {session.name}", **DATASETS["cowley_v4"].info, **about}
 
 
 def _responses_file(source: Path, session: Session) -> Path:
@@ -223,9 +227,10 @@ def _read_responses(path: Path, session: Session) -> tuple[np.ndarray, np.ndarra
     """Return responses float32 (neuron, image, repeat) of the images that the paper uses, and their columns."""
     with reading(path, "an array of responses"):
         content = np.load(path)
-        values = np.asarray(content["responses"] if path.suffix == ".npz" else content, dtype=np.float32)
-    shape = values.shape
-    values = values[:, :, None] if values.ndim == 2 else values
+        values = np.asarray(content["responses"] if path.suffix == ".npz" else content)
+    if values.dtype.kind not in "fiu" or (values < 0).any():
+        raise InputError(f"{path} must hold spike counts, real numbers from 0, but has others; fetch it again")
+    shape, values = values.shape, values[:, :, None] if values.ndim == 2 else values
     expected = STORED.get(session.name, (session.n_images,))
     if values.ndim != 3 or shape[0] != session.n_neurons or shape[1] not in expected or not shape[-1]:
         raise InputError(
@@ -235,7 +240,7 @@ def _read_responses(path: Path, session: Session) -> tuple[np.ndarray, np.ndarra
     columns = np.arange(shape[1])
     if shape[1] > session.n_images:
         columns = columns[~np.isin(columns + 1, LEFT_OUT)]
-    return values[:, columns], columns
+    return values[:, columns].astype(np.float32, copy=False), columns
 
 
 def _usable(responses: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -273,13 +278,14 @@ def _chosen(place: Path, found: dict[int, str], numbers: np.ndarray) -> list[Pat
 
 def _unpack(archive: Path, folder: Path) -> dict[int, str]:
     """Write the pictures into `folder` by their numbers, so that names within the archive cannot lead elsewhere."""
-    found = {}
     with zipfile.ZipFile(archive) as content:
         for number, member in _numbered(content.namelist()).items():
-            path = folder / f"image{number:04d}.jpg"
-            path.write_bytes(content.read(member))  # checks the CRC
-            found[number] = str(path)
-    return found
+            with content.open(member) as packed:  # which checks the CRC at the end
+                picture = packed.read(MAX_PICTURE + 1)
+            if len(picture) > MAX_PICTURE:
+                raise InputError(f"{archive}: {member!r} is larger than any JPEG of 112 x 112; fetch it again")
+            (folder / f"image{number:04d}.jpg").write_bytes(picture)
+    return _numbered(map(str, folder.iterdir()))
 
 
 def _numbered(names: Iterable[str]) -> dict[int, str]:

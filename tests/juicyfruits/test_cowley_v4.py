@@ -29,7 +29,7 @@ def small_session(monkeypatch):
 def made_up(n_images=N_IMAGES):
     rng = np.random.default_rng(0)
     signal = rng.standard_normal((N_NEURONS, n_images, 1))
-    responses = (signal + rng.standard_normal((N_NEURONS, n_images, N_REPEATS))).astype(np.float32)
+    responses = (10 + signal + rng.standard_normal((N_NEURONS, n_images, N_REPEATS))).astype(np.float32)
     responses[:, ::3, -1] = np.nan  # pictures shown less often
     pictures = []
     for _ in range(n_images):
@@ -73,7 +73,7 @@ def test_single_repeats_are_kept_and_give_the_ceilings(tmp_path, capsys):
     assert "averages" not in capsys.readouterr().err
     benchmark = cowley_v4.prepare(tmp_path / "fetched", tmp_path / "out", NAME)
     np.testing.assert_array_equal(benchmark.responses, responses)
-    np.testing.assert_allclose(benchmark.metadata["ncsnr"], [plain_ncsnr(neuron) for neuron in responses], rtol=1e-6)
+    np.testing.assert_allclose(benchmark.metadata["ncsnr"], [plain_ncsnr(neuron) for neuron in responses], rtol=1e-5)
     assert [Path(path).read_bytes() for path in benchmark.image_paths] == pictures
     assert list(benchmark.stimulus_data["stimulus_id"]) == [f"image{i:04d}" for i in range(1, N_IMAGES + 1)]
     assert benchmark.subjects == ["WE"] and benchmark.rois == ["V4"]
@@ -158,8 +158,18 @@ def no_jpeg(path):
             archive.writestr(f"image{i + 1:04d}.jpg", b"text")
 
 
+def swollen(path):
+    """A picture of 2 MB, which its archive packs into 2 kB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image0001.jpg", bytes(2**21))
+
+
 def other_shape(*shape):
     return lambda path: np.save(path, np.zeros(shape))
+
+
+def other_values(change):
+    return lambda path: np.save(path, change(np.load(path)))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +180,14 @@ def other_shape(*shape):
         ("images/images_990101.zip", Path.unlink, "images_990101.zip cannot be read as an archive of pictures"),
         ("images/images_990101.zip", without_a_picture, "zip lacks 1 of 12 pictures: 'image0012.jpg'"),
         ("images/images_990101.zip", no_jpeg, "images_990101.zip: image0001.jpg cannot be read as a picture"),
+        ("images/images_990101.zip", swollen, "zip: 'image0001.jpg' is larger than any JPEG of 112 x 112"),
+        ("responses_raw/responses_990101.npy", other_values(np.negative), "990101.npy must hold spike counts, real"),
+        (
+            "responses_raw/responses_990101.npy",
+            other_values(lambda a: a * 1j),
+            "990101.npy must hold spike counts, real",
+        ),
+        ("responses_raw/responses_990101.npy", other_values(lambda a: a.astype(str)), "must hold spike counts, real"),
         ("responses_raw/responses_990101.npy", shorten, "responses_990101.npy cannot be read as an array"),
         ("responses_raw/responses_990101.npy", other_shape(5, 11, 4), r"12 images, but the array is \(5, 11, 4\)"),
         ("responses_raw/responses_990101.npy", other_shape(6, 12, 4), r"has 5 neurons .* is \(6, 12, 4\)"),
@@ -188,6 +206,8 @@ def test_a_spoiled_file_is_named(part, spoil, message, tmp_path):
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match=r"no session '201225'; did you mean .*'201025'"):
         cowley_v4.prepare(tmp_path, tmp_path / "out", 201225)
+    with pytest.raises(InputError, match=r"no session '999'; known are 190923, 190924, .*211103"):
+        cowley_v4.prepare(tmp_path, tmp_path / "out", 999)
     with pytest.raises(InputError, match="no responses of session 990101, neither data_V4"):
         cowley_v4.prepare(tmp_path, tmp_path / "out", NAME)
     with serve(tmp_path) as url:
