@@ -88,7 +88,11 @@ def _read_metadata(path: Path, keys: Sequence[str]) -> tuple[pd.DataFrame, list[
         raise InputError(f"{path} lacks the column {absent[0]!r} of metadata_keys; it has {first_names(table, 8)}")
     subject = next((key for key in SUBJECT_KEYS if key in keys), None)
     if subject is None:
-        raise InputError(f"metadata_keys must have {' or '.join(SUBJECT_KEYS)}, but are {first_names(keys, 8)}")
+        got = first_names(keys, 8) or "empty"
+        raise InputError(f"metadata_keys must have {' or '.join(SUBJECT_KEYS)}, but are {got}")
+    if (nameless := table[subject].isna() | (table[subject] == "")).any():
+        voxels = first_names(table.index[nameless])
+        raise InputError(f"{path}: column {subject!r} must name every voxel's subject, but is empty for {voxels}")
     prepared.check_unique(path, table.index.to_series())
     prepared.check_numbers(path, table[list(keys)])
     metadata = table[list(keys)].assign(subject=table[subject].astype(str))
