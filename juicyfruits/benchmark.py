@@ -61,12 +61,10 @@ class Benchmark:
             return
         metadata, rois = prepared.read_neuroids(self.folder)
         responses = arrays.read_responses(data, metadata.index, stimuli["stimulus_id"])
-        prepared.check_repeats(
-            self.folder / "stimuli.csv", stimuli, list(metadata["subject"].unique()), responses.shape[2]
-        )
-        self._hold(
-            name, stimuli, metadata=arrays.with_ncsnr(metadata, responses), rois=rois, responses=responses, info=info
-        )
+        path, subjects = self.folder / "stimuli.csv", list(metadata["subject"].unique())
+        prepared.check_repeats(path, stimuli, subjects, responses.shape[2])
+        metadata = arrays.with_ncsnr(metadata, responses)
+        self._hold(name, stimuli, metadata=metadata, rois=rois, responses=responses, info=info)
 
     def _hold(
         self,
@@ -87,10 +85,10 @@ class Benchmark:
         self.metadata = pd.DataFrame({"subject": []}, index=pd.Index([], name="neuroid_id")) if rdms else metadata
         self.responses = responses
         self.rois = list(rdms or rois)
+        prepared.check_roi_names(self.folder, self.rois)
         self.rdms: arrays.Rdms = rdms or {}
         self.splithalf_rdms: dict[str, dict[str, dict[str, np.ndarray]]] = self._halves()
-        self._whole: Benchmark | None = None  # what `subset` chose from, and what it chose
-        self._chosen: list[str] = []
+        self._whole, self._chosen = None, []  # what `subset` chose from, and what it chose
 
     @property
     def subjects(self) -> list[str]:
@@ -119,7 +117,7 @@ class Benchmark:
 
     def check_varies(self) -> None:
         """Raise `InputError` for neuroids that answer all train or all test stimuli alike: they have no score."""
-        for split, rows in (("train", self.train), ("test", self.test)):
+        for split, rows in self._splits.items():
             flat = self.metadata.index[arrays.constant_rows(self.need_responses(), rows)]
             if len(flat):
                 raise InputError(
@@ -147,6 +145,10 @@ class Benchmark:
     def test(self) -> np.ndarray:
         """Boolean mask (stimulus,) of the test stimuli: all that are not train."""
         return ~self.train
+
+    @property
+    def _splits(self) -> dict[str, np.ndarray]:
+        return {"train": self.train, "test": self.test}
 
     @cached_property
     def digest(self) -> str:
@@ -204,26 +206,23 @@ class Benchmark:
 
         X is the averaged responses of the subject's neuroids in the ROI, float32 (stimulus, neuroid);
         `splithalf_rdms` is made likewise of the train and of the test stimuli alone. What compute_rdm returns, an
-        array or a tensor, is kept as it is.
+        array or a tensor, is kept as it is. Should it fail, earlier RDMs stay.
         """
-        values = self.response_data.to_numpy()
-        self.rdms, self.splithalf_rdms = {}, {}
+        values, rdms, halves = self.response_data.to_numpy(), {}, {}
         for roi, by_subject in self.roi_indices.items():
-            self.rdms[roi], self.splithalf_rdms[roi] = {}, {}
             for subject, rows in by_subject.items():
                 X = np.ascontiguousarray(values[rows].T)
-                self.rdms[roi][subject] = compute_rdm(X, **kwargs)
-                self.splithalf_rdms[roi][subject] = {
-                    "train": compute_rdm(X[self.train], **kwargs),
-                    "test": compute_rdm(X[self.test], **kwargs),
-                }
+                rdms.setdefault(roi, {})[subject] = compute_rdm(X, **kwargs)
+                parts = {split: compute_rdm(X[mask], **kwargs) for split, mask in self._splits.items()}
+                halves.setdefault(roi, {})[subject] = parts
+        self.rdms, self.splithalf_rdms = rdms, halves
         return self.rdms
 
     def _halves(self) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-        train, test = (arrays.within(self.rdms, rows) for rows in (self.train, self.test))
+        squares = {split: np.ix_(mask, mask) for split, mask in self._splits.items()}
         return {
-            roi: {subject: {"train": rdm, "test": test[roi][subject]} for subject, rdm in by_subject.items()}
-            for roi, by_subject in train.items()
+            roi: {s: {split: rdm[square] for split, square in squares.items()} for s, rdm in by_subject.items()}
+            for roi, by_subject in self.rdms.items()
         }
 
     def to_xarray(self, average: bool = False) -> xr.DataArray:
@@ -252,8 +251,7 @@ class Benchmark:
         chosen = copy.copy(self)
         for cached in ("response_data", "digest", "stimulus_digest"):
             chosen.__dict__.pop(cached, None)
-        chosen._whole = self
-        chosen._chosen = ["rois", *rois, "subjects", *subjects]
+        chosen._whole, chosen._chosen = self, ["rois", *rois, "subjects", *subjects]
         rows = choosing.stimuli(self, stimuli)
         if stimuli is not None:
             chosen._chosen += ["stimuli", *self.stimulus_data["stimulus_id"][rows]]
@@ -295,9 +293,7 @@ class Benchmark:
         else:
             unit = "Voxels" if "voxel_x" in self.metadata else "Neuroids"
             sizes = self.metadata[self.rois].sum().sort_values(ascending=False, kind="stable").head(5)
-            n_repeats = self.responses.shape[2]
-            lines.append(
-                f"  Responding {unit}: {len(self.metadata)}{f' (up to {n_repeats} repeats)' if n_repeats > 1 else ''}"
-            )
+            repeats = f" (up to {self.responses.shape[2]} repeats)" if self.responses.shape[2] > 1 else ""
+            lines.append(f"  Responding {unit}: {len(self.metadata)}{repeats}")
             lines.append(f"  Largest ROIs: {', '.join(f'{roi} ({size})' for roi, size in sizes.items())}")
         return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 def known(benchmark: Benchmark, what: str, names: str | Iterable[str] | None, all_names: list[str]) -> list[str]:
     """Return the named ones, each once, or all for None; an unknown name, or none at all, is an `InputError`."""
-    names = all_names if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    try:
+        names = all_names if names is None else [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    except TypeError:  # no list, or a list of lists
+        raise InputError(f"{what} must be chosen by a name or a list of names, but {names!r} came; list them") from None
     known_names = set(all_names)
     for name in names:
         if name not in known_names:
@@ -32,6 +36,8 @@ def neuroids(benchmark: Benchmark, subjects: list[str], ncsnr: float | None) -> 
     rows = benchmark.metadata["subject"].isin(subjects).to_numpy()
     if ncsnr is not None:
         benchmark.need_responses()
+        if not isinstance(ncsnr, Real):
+            raise InputError(f"ncsnr must be a number, but is {ncsnr!r}; give the threshold, such as 0.2")
         rows = rows & (benchmark.metadata["ncsnr"] > ncsnr).to_numpy()
         if not rows.any():
             raise InputError(
@@ -64,10 +70,11 @@ def stimuli(benchmark: Benchmark, chosen: Iterable[str] | np.ndarray | None) -> 
     ids = list(benchmark.stimulus_data["stimulus_id"])
     if chosen is None:
         return np.ones(len(ids), bool)
-    if not isinstance(chosen, str) and (mask := np.asarray(list(chosen))).dtype == bool:
-        if mask.shape != (len(ids),):
-            raise InputError(f"a mask of stimuli must have the shape ({len(ids)},), but has {mask.shape}")
-        return mask
+    chosen = list(chosen) if isinstance(chosen, Iterable) and not isinstance(chosen, str) else chosen
+    if isinstance(chosen, list) and chosen and all(isinstance(flag, (bool, np.bool_)) for flag in chosen):
+        if len(chosen) != len(ids):
+            raise InputError(f"a mask of stimuli must have the shape ({len(ids)},), but has ({len(chosen)},)")
+        return np.array(chosen)
     return np.isin(ids, known(benchmark, "stimulus", chosen, ids))
 
 
@@ -87,6 +94,8 @@ def stimulus_row(benchmark: Benchmark, index: int | str) -> int:
     ids = list(benchmark.stimulus_data["stimulus_id"])
     if isinstance(index, str):
         return ids.index(known(benchmark, "stimulus", index, ids)[0])
+    if not isinstance(index, Integral):
+        raise InputError(f"a stimulus must be given by its row number or its stimulus_id, but {index!r} is neither")
     if not -len(ids) <= index < len(ids):
         raise InputError(f"no stimulus {index} in benchmark {benchmark.name!r}; it has {len(ids)}: 0 to {len(ids) - 1}")
     return index

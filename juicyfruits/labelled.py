@@ -24,9 +24,9 @@ def to_xarray(benchmark: Benchmark, average: bool = False) -> xr.DataArray:
 
     Coordinates of presentation: `stimulus_id` (indexed, for `.sel`), `repetition` from 0 (not averaged), `split`, and
     the other columns of the stimuli; one that is also a neuroid's is called `stimulus_NAME`. Of neuroid: `neuroid_id`
-    (indexed), `subject`, one boolean `roi_NAME` an ROI (in NAME, `_` stands for what
-    netCDF takes in no name), `region`, the name of the smallest ROI that the neuroid lies in
-    ("" for none), and the other columns of `metadata`. Averages have `n_repeats` (presentation, neuroid) as well.
+    (indexed), `subject`, one boolean `roi_NAME` an ROI (`_` stands for what netCDF takes in no name),
+    `region`, the name of the smallest ROI that the neuroid lies in ("" for none), and the other columns of `metadata`.
+    Averages have `n_repeats` (presentation, neuroid) as well.
     Attributes: `name`, `digest`, `source`.
 
     Raises `InputError` for a benchmark of RDMs.

@@ -28,7 +28,7 @@ def split_address(path: str | Path) -> tuple[Path, int] | None:
     >>> split_address("data/images.hdf5#17")[1], split_address("data/cat#1.png")
     (17, None)
     """
-    match = re.fullmatch(r"(.+\.hdf5)#([0-9]+)", str(path), re.DOTALL)
+    match = re.fullmatch(r"(.+\.hdf5)#([0-9]{1,18})", str(path), re.DOTALL)
     return (Path(match[1]), int(match[2])) if match else None
 
 

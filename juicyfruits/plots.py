@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil, sqrt
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +26,17 @@ def plot_stimuli(benchmark: Benchmark, indices: Iterable[int | str] | None = Non
     notebook shows it.
     """
     ids = list(benchmark.stimulus_data["stimulus_id"])
+    if not isinstance(n, Integral) or n < 1:
+        raise InputError(f"n must be a whole number of pictures, 1 or more, but is {n!r}")
+    if isinstance(indices, str) or not isinstance(indices, Iterable | None):
+        raise InputError(
+            f"indices must be a list of row numbers or stimulus_ids, but is {indices!r}; put it into a list, or give n"
+        )
     if indices is None:
         indices = np.unique(np.linspace(0, len(ids) - 1, min(n, len(ids))).round().astype(int)).tolist()
     rows = [stimulus_row(benchmark, index) for index in indices]
     if not rows:
-        raise InputError("no stimuli to plot; give at least one index, or n of 1 or more")
+        raise InputError("no stimuli to plot; give at least one index")
     n_columns = ceil(sqrt(len(rows)))
     n_lines = ceil(len(rows) / n_columns)
     figure = Figure(figsize=(SIDE * n_columns, SIDE * n_lines), layout="constrained")

@@ -41,6 +41,8 @@ def test_what_it_offers(own_folder):
     np.testing.assert_array_equal(np.asarray(b.get_stimulus("s2")), np.asarray(Image.open(b.image_paths[2])))
     with pytest.raises(InputError, match="no stimulus 's9'"):
         b.get_stimulus("s9")
+    with pytest.raises(InputError, match=r"by its row number or its stimulus_id, but 1\.0 is neither"):
+        b.get_stimulus(1.0)
 
 
 def test_rdms_are_built_from_averaged_responses(own_folder):

@@ -63,6 +63,18 @@ def test_it_can_be_saved(brain, tmp_path):
         assert list(read["region"].values) == ["V4", "V4", "V4c", "IT"]
 
 
+def test_regions_of_any_name_can_be_saved(own_folder, tmp_path):
+    """Expressions such as `IT & !V4`: netCDF takes none of their signs, and two may become one name."""
+    flags = {"roi_IT & !V4": [0, 0, 0, 1], "roi_IT | V4": [1, 1, 1, 0], "roi_aIT-1": [1, 0, 0, 0]}
+    edit(own_folder, "neuroids.csv", lambda t: t.drop(columns=["roi_V4", "roi_IT"]).assign(**flags))
+    array = Benchmark(own_folder).to_xarray().reset_index(["stimulus_id", "neuroid_id"])
+    array.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataarray(tmp_path / "a.nc") as read:
+        for name, expected in zip(("roi_IT_V4", "roi_IT_V4_2", "roi_aIT-1"), flags.values(), strict=True):
+            assert list(read[name].values) == expected
+        assert list(read["region"].values) == ["aIT-1", "IT | V4", "IT | V4", "IT & !V4"]
+
+
 def test_rdms_have_no_presentations(tmp_path):
     with pytest.raises(InputError, match="holds RDMs only"):
         Benchmark(rdm_folder(tmp_path / "k", IT=1 - np.eye(6))).to_xarray()
@@ -89,7 +101,16 @@ def test_pictures_are_shown_with_their_ids(brain, chosen, shown):
 
 @pytest.mark.parametrize(
     "chosen, message",
-    [({"indices": []}, "no stimuli to plot"), ({"n": 0}, "no stimuli to plot"), ({"indices": [6]}, "no stimulus 6 in")],
+    [
+        ({"indices": []}, "no stimuli to plot"),
+        ({"indices": [6]}, "no stimulus 6 in"),
+        ({"indices": [1.5]}, "by its row number or its stimulus_id, but 1.5 is neither"),
+        ({"indices": 3}, "indices must be a list of row numbers or stimulus_ids, but is 3"),
+        ({"indices": "s1"}, "indices must be a list of row numbers or stimulus_ids, but is 's1'"),
+        ({"n": 0}, "n must be a whole number of pictures, 1 or more, but is 0"),
+        ({"n": -1}, "1 or more, but is -1"),
+        ({"n": 2.5}, "1 or more, but is 2.5"),
+    ],
 )
 def test_pictures_that_are_not_there(brain, chosen, message):
     with pytest.raises(InputError, match=message):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from folders import edit
 
 from juicyfruits import Benchmark, InputError, write_benchmark
 from juicyfruits.pictures import open_rgb
@@ -118,6 +119,14 @@ def test_spoiled_files_are_named(written, spoil, message):
 def test_a_row_that_is_not_there(written):
     with pytest.raises(InputError, match=r"images.hdf5 holds 12 pictures, rows 0 to 11, but not row 12"):
         open_rgb(f"{written[1].folder}/images.hdf5#12")
+
+
+def test_a_row_of_too_many_digits(written):
+    edit(written[1].folder, "stimuli.csv", lambda t: t.assign(image_path="images.hdf5#" + "9" * 5000))
+    with pytest.raises(InputError, match="names 12 pictures that are not in"):
+        Benchmark(written[1].folder)
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        open_rgb("images.hdf5#" + "9" * 5000)
 
 
 def test_one_file_needs_one_size(written, tmp_path):

@@ -77,6 +77,11 @@ def test_digests_tell_subsets_apart(brain):
         ({"rois": "aIT", "ncsnr": 0.3}, "ROI 'aIT' has no neuroids in m1, m2, or none above"),
         ({"rois": "aIT", "subjects": "m2"}, "ROI 'aIT' has no neuroids in m2"),
         ({"rois": []}, "no ROI chosen"),
+        ({"rois": 5}, "ROI must be chosen by a name or a list of names, but 5 came"),
+        ({"rois": [["V4"]]}, r"ROI must be chosen by a name or a list of names, but \[\['V4'\]\] came"),
+        ({"stimuli": 5}, "stimulus must be chosen by a name or a list of names, but 5 came"),
+        ({"stimuli": [["s1"], True]}, "stimulus must be chosen by a name or a list"),
+        ({"ncsnr": "0.2"}, "ncsnr must be a number, but is '0.2'"),
     ],
 )
 def test_what_cannot_be_chosen(brain, chosen, message):
@@ -121,6 +126,14 @@ def test_rdms_of_all_and_of_each_split(brain):
             np.testing.assert_allclose(halves["train"], expected[::2, ::2], rtol=1e-6)
             np.testing.assert_allclose(halves["test"], expected[1::2, 1::2], rtol=1e-6)
     assert brain.subset(rois="IT").rdms == {}
+
+
+def test_earlier_rdms_outlive_a_failure(brain):
+    brain.build_rdms(distances, power=3)
+    earlier, halves = brain.rdms, brain.splithalf_rdms
+    with pytest.raises(np.linalg.LinAlgError):
+        brain.build_rdms(lambda X: np.linalg.inv(X - X))
+    assert brain.rdms is earlier and brain.splithalf_rdms is halves and list(earlier) == list(ROIS)
 
 
 def test_rdms_as_tensors(brain):

@@ -69,6 +69,16 @@ def test_nothing_invalid_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("roi", ["V1/V2", "V1\nV2", "V1\x7f"])
+def test_names_of_regions_that_no_file_can_have(tmp_path, roi):
+    stimuli = pd.DataFrame({"stimulus_id": list("abcdef")})
+    neuroids = pd.DataFrame({"neuroid_id": ["x"], "subject": ["s"], f"roi_{roi}": [True]})
+    for content in ({"neuroids": neuroids, "responses": np.ones((1, 6))}, {"rdms": {roi: {"m1": 1 - np.eye(6)}}}):
+        with pytest.raises(InputError, match=r"b: the ROI name 'V1.* must have neither / nor control characters"):
+            write_benchmark(tmp_path / "b", stimuli, [GOOD] * 6, **content)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_a_benchmark_is_replaced(own_folder, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
