@@ -19,6 +19,7 @@ from juicyfruits.nsd.rois import needed_maps
 from juicyfruits.nsd.stimuli import fetch_images, image_bytes
 from juicyfruits.nsd.terms import ACCEPTED, TERMS
 from juicyfruits.remote.download import download, stat_files
+from juicyfruits.remote.errors import NotFound
 from juicyfruits.remote.records import Record
 from juicyfruits.remote.sources import Source
 from juicyfruits.remote.urls import open_source
@@ -36,7 +37,7 @@ def fetch_nsd(
     url: str,
     out: str | Path,
     *,
-    subjects: Sequence[str] = layout.COMPLETE_SUBJECTS,
+    subjects: str | Sequence[str] = layout.COMPLETE_SUBJECTS,
     image_set: str = "shared1000",
     rois: Sequence[str] | None = None,
     beta_version: str = layout.DEFAULT_BETAS,
@@ -50,7 +51,8 @@ def fetch_nsd(
         url: where from: "s3://natural-scenes-dataset" or another bucket ("?endpoint=https://..." for another server
             than Amazon's), an HTTP address, or a folder; its root holds nsddata, nsddata_betas and nsddata_stimuli.
         out: folder to fetch into; files that are there and whole are not fetched again.
-        subjects, image_set, rois, beta_version, space: as for `prepare_nsd`; by default the subjects who finished.
+        subjects, image_set, rois, beta_version, space: as for `prepare_nsd`; by default the subjects who finished. One
+            subject may be a text.
         accept_terms: that you accept NSD's terms of use; asked for once a folder.
         jobs: files fetched at the same time.
 
@@ -59,7 +61,8 @@ def fetch_nsd(
     """
     out, source = Path(out), open_source(url)
     _check_terms(out, accept_terms)
-    tables = download(source, _tables(source, out, subjects, image_set, jobs), out, jobs=jobs)
+    subjects = _named(subjects)
+    tables = _fetch_tables(source, out, subjects, image_set, jobs)
     needed = needed_of_release(out, subjects, image_set, rois, beta_version, space)
     pictures = fetch_images(source, out, needed.nsd_ids)  # first: not every mirror gives out parts of a file
     return [*tables, pictures, *download(source, needed.keys, out, jobs=jobs)]
@@ -68,22 +71,22 @@ def fetch_nsd(
 def list_nsd(
     url: str,
     *,
-    subjects: Sequence[str] = layout.COMPLETE_SUBJECTS,
+    subjects: str | Sequence[str] = layout.COMPLETE_SUBJECTS,
     image_set: str = "shared1000",
     rois: Sequence[str] | None = None,
     beta_version: str = layout.DEFAULT_BETAS,
     space: str = layout.DEFAULT_SPACE,
 ) -> list[tuple[str, int]]:
     """Return (what, bytes) of all that `fetch_nsd` would fetch; nothing but small tables is read, and nothing kept."""
-    source = open_source(url)
+    source, subjects = open_source(url), _named(subjects)
     with tempfile.TemporaryDirectory() as folder:
-        tables = download(source, _tables(source, Path(folder), subjects, image_set, 4), Path(folder), jobs=4)
+        tables = _fetch_tables(source, Path(folder), subjects, image_set, 4)
         needed = needed_of_release(Path(folder), subjects, image_set, rois, beta_version, space)
     pictures = f"{layout.STIMULI}: {len(needed.nsd_ids)} of its pictures"
     return [
         *((record.key, record.size) for record in tables),
         *((file.key, file.size) for file in stat_files(source, needed.keys)),
-        (pictures, len(needed.nsd_ids) * image_bytes(source)),
+        (pictures, image_bytes(source, needed.nsd_ids)),
     ]
 
 
@@ -113,13 +116,24 @@ def _groups(image_set: str, subjects: Sequence[str]) -> list[list[str]]:
     return [[subject] for subject in subjects] if image_set in PERSONAL_SETS else [list(subjects)]
 
 
-def _tables(source: Source, out: Path, subjects: Sequence[str], image_set: str, jobs: int) -> list[str]:
-    """Return the keys of the tables; who must be known for the image set stands in the design, fetched first."""
+def _named(subjects: str | Sequence[str]) -> list[str]:
+    """Return the subjects' names, each once; one alone may come as a text."""
+    subjects = list(dict.fromkeys([subjects] if isinstance(subjects, str) else subjects))
+    if not subjects:
+        raise InputError(f"no subject was chosen; name one or more of {', '.join(layout.N_SESSIONS)}")
     layout.check_subjects(subjects)
-    download(source, [layout.EXPDESIGN], out, jobs=jobs)
+    return subjects
+
+
+def _fetch_tables(source: Source, out: Path, subjects: list[str], image_set: str, jobs: int) -> list[Record]:
+    """Fetch the tables; whose behaviour must be known for the image set stands in the design, fetched first."""
+    general = download(source, [layout.EXPDESIGN, layout.STIM_INFO], out, jobs=jobs)
     needed = [behaviour_needed(out, image_set, group) for group in _groups(image_set, subjects)]
     behaviour = dict.fromkeys(layout.responses_tsv(subject) for group in needed for subject in group)
-    return [layout.EXPDESIGN, layout.STIM_INFO, *behaviour]
+    try:
+        return [*general, *download(source, behaviour, out, jobs=jobs)]
+    except NotFound as error:
+        raise NotFound(f"{error}; or choose other subjects, or another image set") from error
 
 
 def _check_terms(out: Path, accept: bool) -> None:

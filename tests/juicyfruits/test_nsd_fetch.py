@@ -2,10 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -14,11 +10,11 @@ import pytest
 from hostile import Fault, Hostile
 
 from juicyfruits import InputError
-from juicyfruits.nsd import layout, stimuli
+from juicyfruits.nsd import layout
 from juicyfruits.nsd.fetch import fetch_nsd, list_nsd
 from juicyfruits.nsd.prepare import prepare_nsd
 from juicyfruits.nsd.stimuli import byte_ranges, fetch_images, read_images
-from juicyfruits.remote import DiskFull, RemoteChanged, open_source, read_records
+from juicyfruits.remote import Corrupt, DiskFull, RemoteChanged, open_source, read_records
 
 BOTH = ["subj01", "subj02"]
 STIMULI = f"/{layout.STIMULI}"
@@ -82,6 +78,17 @@ def test_a_list_says_what_would_come_and_leaves_nothing(server, tmp_path):
     assert listed == sizes | {f"{layout.STIMULI}: 20 of its pictures": 20 * 48 * 48 * 3}
 
 
+@pytest.mark.parametrize("subjects", ["subj01", ["subj01", "subj01"]])
+def test_one_subject_may_be_a_text_and_is_fetched_once(server, subjects):
+    assert list_nsd(server.url, subjects=subjects) == list_nsd(server.url, subjects=["subj01"])
+
+
+def test_a_damaged_release_is_told_before_anything_is_listed(server):
+    server.put(STIMULI, b"garbage")
+    with pytest.raises(Corrupt, match=r"nsd_stimuli\.hdf5 is not NSD's file of pictures"):
+        list_nsd(server.url, subjects="subj01")
+
+
 def test_terms_are_shown_and_accepted_once(server, tmp_path, capsys):
     with pytest.raises(InputError, match="must be accepted once"):
         fetch_nsd(server.url, tmp_path, subjects=BOTH)
@@ -137,7 +144,7 @@ def test_broken_and_damaged_transfers_end_whole(server, mini_source, tmp_path):
         (
             Fault(break_after=20_000),
             Fault(break_after=100, reset=True),
-            Fault(truncate=30_000),
+            Fault(corrupt=30_000),
             Fault(status=503),
             Fault(replace=(mini_source / layout.betas_session("subj02", 5)).read_bytes()),
         ),
@@ -157,30 +164,6 @@ def test_broken_and_damaged_transfers_end_whole(server, mini_source, tmp_path):
 def _ids(root):
     with h5py.File(root / layout.CHOSEN_STIMULI) as file:
         return file["nsd_id"][:]
-
-
-FETCH = "from juicyfruits.nsd.stimuli import *; from juicyfruits.remote import open_source; import sys; \
-from juicyfruits.nsd import stimuli; stimuli.AT_ONCE = 2; \
-fetch_images(open_source(sys.argv[1]), Path(sys.argv[2]), range(12))"
-
-
-def test_killed_amid_the_pictures_it_goes_on_after_those_that_came(server, pictures, tmp_path):
-    server.faults[STIMULI] = [Fault()] * 4 + [Fault(slow_s=30)]
-    process = subprocess.Popen([sys.executable, "-c", FETCH, server.url, str(tmp_path)])
-    for _ in range(600):
-        if len(server.gets[STIMULI]) >= 5:
-            break
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / layout.CHOSEN_STIMULI).exists()
-    server.faults[STIMULI].clear()
-    sent = server.sent[STIMULI]
-    fetch_images(open_source(server.url), tmp_path, range(12))
-    one = int(np.prod(pictures.shape[1:]))
-    assert server.sent[STIMULI] - sent < 65_536 + 10 * one  # the block with the header, and what had not come
-    np.testing.assert_array_equal(list(read_images(tmp_path, range(12))), pictures[:12])
-    assert not list((tmp_path / layout.CHOSEN_STIMULI).parent.glob(".*.part"))
 
 
 def test_pictures_of_two_versions_are_never_mixed(server, pictures, tmp_path):
@@ -207,7 +190,7 @@ def test_a_disk_without_space_is_told_and_nothing_lost(server, pictures, tmp_pat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*place)
 
-    monkeypatch.setattr(stimuli.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskFull, match="No space left"):
         fetch_images(open_source(server.url), tmp_path, range(12))
     monkeypatch.undo()
@@ -224,7 +207,8 @@ def test_a_disk_without_space_is_told_and_nothing_lost(server, pictures, tmp_pat
         ({"rois": ["V9"]}, "V9"),
         ({"image_set": "shared10"}, "unknown image set"),
         ({"image_set": "unique"}, "leaves 2 pictures to train"),
-        ({"subjects": ["subj03"]}, "subj03/behav/responses.tsv"),
+        ({"subjects": ["subj03"]}, "subj03/behav/responses.tsv.*; or choose other subjects, or another image set"),
+        ({"subjects": []}, "no subject was chosen; name one or more of subj01, subj02"),
     ],
 )
 def test_a_choice_that_cannot_be_is_told_before_anything_large_comes(server, tmp_path, options, message):
