@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,13 +117,12 @@ def etag_checksum(etag: str, size: int, part_size: int | None) -> Checksum | Non
     >>> etag_checksum("9e107d9d372bb6826bd81d3542a419d6-3", 20 * MIB, None).part_sizes == (8 * MIB,)
     True
     """
-    hexes, _, parts = etag.partition("-")
-    if len(hexes) != 32 or not set(hexes) <= set("0123456789abcdef"):
+    found = re.fullmatch(r"[0-9a-f]{32}(?:-([0-9]{1,5}))?", etag)  # S3 allows 10,000 parts
+    if not found:
         return None
+    parts = found[1]
     if not parts:
         return Checksum("md5", etag)
-    if not parts.isdigit():
-        return None
     known = (part_size,) if part_size else USUAL_PART_SIZES
     fitting = tuple(n for n in known if -(-size // n) == int(parts))
     if not fitting:

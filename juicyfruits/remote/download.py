@@ -9,35 +9,35 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from juicyfruits.errors import InputError
 from juicyfruits.remote.checksums import file_blocks, verify
 from juicyfruits.remote.errors import Corrupt, DiskFull, FetchError, RemoteChanged
 from juicyfruits.remote.records import Record, read_record, write_record
 from juicyfruits.remote.sources import RemoteFile, Source, checked_key
+from juicyfruits.remote.threads import StoppedError, in_threads
 
 STAT_JOBS = 16
 MAX_VERSIONS = 3
 LOCK_POLL = 0.2
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+OVERLAP = 64 * 1024
 
 
 def download(source: Source, keys: Iterable[str], root: str | Path, *, jobs: int = 4) -> list[Record]:
     """Bring files into `root`, under their keys, and return what is known of each, in the order of the keys.
 
-    A file that was fetched before is not fetched again; one that is there without a record is adopted if it is the
-    remote one. What comes grows in `.NAME.VERSION.part` beside its place, is resumed by the next call whatever ended
-    the last one, and is renamed only when its size and the published sum are right. Of several processes, one fetches
-    and the others wait. `jobs` files travel at a time.
+    A file that was fetched before is not fetched again; one that is there without a record is adopted if a sum proves
+    it to be the remote one. What comes grows in `.NAME.VERSION.part` beside its place, is resumed by the next call
+    whatever ended the last one, and is renamed only when its size and the published sum are right; where no sum is
+    published, a part must end as the remote file goes on. Of several processes, one fetches and the others wait.
+    `jobs` files travel at a time.
 
     Raises the `FetchError` of the first file that fails, when the others have stopped; their parts stay.
 
@@ -47,23 +47,29 @@ def download(source: Source, keys: Iterable[str], root: str | Path, *, jobs: int
     >>> _ = (source.folder / "a.txt").write_text("seven b")
     >>> [record] = download(source, ["a.txt"], tempfile.mkdtemp())
     >>> record.size, record.proof
-    (7, 'size')
+    (7, 'sha256')
     """
+    if jobs < 1:
+        raise InputError(f"{jobs} files cannot be fetched at a time; give jobs of at least 1")
     root = Path(root).absolute()
     files = stat_files(source, keys)
     _check_space(files, root)
     with _Progress(source, files, root) as progress:
-        return _in_threads(lambda file, stop: _fetch(source, file, root, progress, stop), files, jobs)
+        return in_threads(lambda file, stop: _fetch(source, file, root, progress, stop), files, jobs)
 
 
 def stat_files(source: Source, keys: Iterable[str]) -> list[RemoteFile]:
     """Ask for size and version of many files side by side, each key once."""
     unique = [checked_key(key) for key in dict.fromkeys(keys)]
-    return _in_threads(lambda key, _: source.stat(key), unique, STAT_JOBS)
+    return in_threads(lambda key, _: source.stat(key), unique, STAT_JOBS)
 
 
 def _fetch(source: Source, file: RemoteFile, root: Path, progress: _Progress, stop: threading.Event) -> Record:
     target = root / file.key
+    if target.is_symlink() and not target.exists():
+        raise FetchError(
+            f"{target} is a link to {os.readlink(target)}, which is not there; bring that back, or delete the link"
+        )
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target, stop):
@@ -74,30 +80,53 @@ def _fetch(source: Source, file: RemoteFile, root: Path, progress: _Progress, st
 
 
 def _kept(source: Source, file: RemoteFile, root: Path) -> Record:
-    """Return the record of a file that is there, if it is (still) the remote one; otherwise raise."""
+    """Return the record of a file that is there, if it is (still) the remote one; otherwise raise.
+
+    Where another source can prove nothing, what was proved before is what is known.
+    """
     target, record = root / file.key, read_record(root, file.key)
-    if record is not None:
-        size = target.stat().st_size
-        if size != record.size:
-            raise Corrupt(
-                f"{target} has {size:,} bytes and had {record.size:,} when it was fetched from {record.url}; delete it "
-                "and run it again"
-            )
-        if not _is_version(record, file):
-            file = source.stat(file.key)  # another process may have brought a version newer than the one asked about
-        if _is_version(record, file):
-            return record
-        if record.url == file.url:
-            raise RemoteChanged(
-                f"{target}, fetched {record.fetched_at} with ETag {record.etag!r} ({record.size:,} bytes), was changed "
-                f"at {file.url} to {file.etag!r} ({file.size:,} bytes); delete the file here to fetch the new one"
-            )
-    verdict = verify(file_blocks(target), file.size, source.checksum(file))
-    if verdict.problem:
+    if record is None:
+        return _adopted(source, file, root)
+    size = target.stat().st_size
+    if size != record.size:
         raise Corrupt(
-            f"{target} is there, but is not {file.url}: {verdict.problem}; delete it, or choose another folder"
+            f"{target} has {size:,} bytes and had {record.size:,} when it was fetched from {record.url}; delete it "
+            "and run it again"
         )
+    if not _is_version(record, file):
+        file = source.stat(file.key)  # another process may have brought a version newer than the one asked about
+    if _is_version(record, file):
+        return record
+    verdict = verify(file_blocks(target), file.size, source.checksum(file))
+    if verdict.sha256 != record.sha256:
+        raise Corrupt(
+            f"{target} was damaged or changed here since it was fetched from {record.url}: its sha256 is "
+            f"{verdict.sha256}, not {record.sha256}; delete it and run it again"
+        )
+    if not verdict.problem and verdict.proof != "size":
+        return write_record(root, file, replace(verdict, proof="sha256") if record.proof == "sha256" else verdict)
+    if record.url == file.url:
+        raise RemoteChanged(
+            f"{target}, fetched {record.fetched_at} with ETag {record.etag!r} ({record.size:,} bytes), was changed "
+            f"at {file.url} to {file.etag!r} ({file.size:,} bytes); delete the file here to fetch the new one"
+        )
+    _check_same(target, file, verdict.problem)
+    return record
+
+
+def _adopted(source: Source, file: RemoteFile, root: Path) -> Record:
+    """Write down a file that is there and of which nothing is known, if a sum proves it to be the remote one."""
+    verdict = verify(file_blocks(root / file.key), file.size, source.checksum(file))
+    unproved = "its size is the same, but no sum is known by which it could be verified"
+    _check_same(root / file.key, file, verdict.problem or (unproved if verdict.proof == "size" else ""))
     return write_record(root, file, verdict)
+
+
+def _check_same(target: Path, file: RemoteFile, problem: str) -> None:
+    if problem:
+        raise Corrupt(
+            f"{target} is there, but is not known to be {file.url}: {problem}; delete it, or choose another folder"
+        )
 
 
 def _is_version(record: Record, file: RemoteFile) -> bool:
@@ -127,13 +156,15 @@ def _brought_version(
         if other != part:
             other.unlink()
     checksum, came = source.checksum(file), set()
+    overlap = 0 if checksum is not None and checksum.certain else OVERLAP
     for _ in range(2):
-        _fill(part, source, file, progress, stop)
+        _fill(part, source, file, overlap, progress, stop)
         verdict = verify(file_blocks(part), file.size, checksum)
         # A sum of parts whose sizes can only be guessed may rightly differ, if the same bytes come again.
         if not verdict.problem and (verdict.proof != "size" or checksum is None or verdict.sha256 in came):
+            record = write_record(root, file, verdict)
             os.replace(part, target)
-            return write_record(root, file, verdict)
+            return record
         part.unlink()
         came.add(verdict.sha256)
         problem = verdict.problem or f"no usual size of parts gives its ETag, and its sha256 is {verdict.sha256}"
@@ -144,19 +175,28 @@ def _brought_version(
     )
 
 
-def _fill(part: Path, source: Source, file: RemoteFile, progress: _Progress, stop: threading.Event) -> None:
-    """Append to `part` what it lacks."""
-    with part.open("ab", buffering=0) as out:
+def _fill(
+    part: Path, source: Source, file: RemoteFile, overlap: int, progress: _Progress, stop: threading.Event
+) -> None:
+    """Append to `part` what it lacks, or begin anew where its last `overlap` bytes are not those of the remote file."""
+    with part.open("a+b", buffering=0) as out:
         have = out.tell()
+        start = max(0, have - overlap)
+        out.seek(start)
+        known = out.read(have - start)
         progress.set(file.key, have)
-        for block in source.read(file, have):
-            left = memoryview(block)
+        for block in source.read(file, start):
+            compared = min(len(known), len(block))
+            if known[:compared] != block[:compared]:
+                out.truncate(0)
+                return _fill(part, source, file, overlap, progress, stop)
+            known, left = known[compared:], memoryview(block)[compared:]
+            have += len(left)
             while len(left):
                 left = left[out.write(left) :]
-            have += len(block)
-            progress.set(file.key, have)
             if stop.is_set():
-                raise _StoppedError
+                raise StoppedError
+            progress.set(file.key, have)
         os.fsync(out.fileno())
 
 
@@ -198,7 +238,7 @@ def alone(target: Path, stop: threading.Event) -> Iterator[None]:
             if not waiting:
                 _say(f"waiting for another process that fetches {target}")
             waiting = True
-    raise _StoppedError
+    raise StoppedError
 
 
 @contextmanager
@@ -241,39 +281,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-
-
-class _StoppedError(Exception):
-    """Another file failed, or the user pressed Ctrl-C."""
-
-
-def _in_threads(function: Callable[[Item, threading.Event], Result], items: list[Item], jobs: int) -> list[Result]:
-    """Return `function(item, stop)` of each item; an error sets `stop`, and is raised when all threads have ended."""
-    stop = threading.Event()
-
-    def run(item: Item) -> Result:
-        try:
-            if stop.is_set():
-                raise _StoppedError
-            return function(item, stop)
-        except BaseException:
-            stop.set()
-            raise
-
-    pool = ThreadPoolExecutor(max(1, min(jobs, len(items))))
-    futures = [pool.submit(run, item) for item in items]
-    try:
-        wait(futures, return_when=FIRST_EXCEPTION)
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    failed = [error for error in errors if error is not None and not isinstance(error, _StoppedError)]
-    if len(failed) > 1 and isinstance(failed[0], FetchError):
-        raise type(failed[0])(f"{failed[0]} ({len(failed) - 1} more of {len(items)} files failed as well)")
-    if failed:
-        raise failed[0]
-    return [future.result() for future in futures]
 
 
 def _say(message: str) -> None:

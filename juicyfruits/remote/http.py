@@ -17,6 +17,7 @@ from juicyfruits.remote.errors import FetchError, Forbidden, NotFound, RemoteCha
 from juicyfruits.remote.sources import RemoteFile, Source, checked_key
 
 PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+NUMBER = "[0-9]{1,18}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class HttpSource(Source):
     """
 
     forbidden_hint = "ask its owner for access, or take another source"
+    stores_codings = False
 
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         super().__init__(url.rstrip("/"))
@@ -51,13 +53,13 @@ class HttpSource(Source):
         """Ask for the headers of the file (HEAD)."""
         url = f"{self.url}/{quote(checked_key(key))}"
         headers = self._head(url)
-        size, etag = headers.get("Content-Length", ""), _validator(headers)
-        if not (size.isdigit() and etag):
+        size, etag = _length(headers), _validator(headers)
+        if size is None or not etag:
             raise FetchError(
-                f"{url} comes without its {'version (ETag or Last-Modified)' if size.isdigit() else 'size'}, so that a "
+                f"{url} comes without its {'size' if size is None else 'version (ETag or Last-Modified)'}, so that a "
                 "broken or changed file could not be told; take another source, or fetch by hand and give the folder"
             )
-        return RemoteFile(key, url, int(size), etag)
+        return RemoteFile(key, url, size, etag)
 
     def read(self, file: RemoteFile, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes as they come, going on by Range requests (RFC 9110, section 14) after each break."""
@@ -88,8 +90,8 @@ class HttpSource(Source):
         whole = start == 0 and stop == file.size
         headers = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
         with self._send("GET", file.url, headers=headers) as response:
-            skip = _check_answer(response, file, start, stop)
-            left = stop - start
+            first, last = self._span(response, file, start, stop)
+            skip, left = start - first, min(stop, last) - start
             while left and (block := _next_block(response)):
                 skipped = min(skip, len(block))
                 skip -= skipped
@@ -97,6 +99,34 @@ class HttpSource(Source):
                 left -= len(block)
                 if block:
                     yield block
+
+    def _span(self, response: requests.Response, file: RemoteFile, start: int, stop: int) -> tuple[int, int]:
+        """Return which bytes of the file the answer brings, having made sure that it is this version of the file."""
+        headers = response.headers
+        version, coding = _validator(headers), headers.get("Content-Encoding") or "identity"
+        if version and version != file.etag:
+            raise RemoteChanged(
+                f"{file.url} was changed since it was asked about, from ETag {file.etag!r} to {version!r}; try again"
+            )
+        first, last, size = 0, file.size, _length(headers)
+        if response.status_code == 206:
+            span = re.fullmatch(rf"bytes ({NUMBER})-({NUMBER})/({NUMBER}|\*)", headers.get("Content-Range", ""))
+            first, last = (int(span[1]), int(span[2]) + 1) if span else (0, 0)
+            size = int(span[3]) if span and span[3] != "*" else None
+        wrong = ""
+        if not version:
+            wrong = "without its version (ETag or Last-Modified)"
+        elif coding != "identity" and not self.stores_codings:
+            wrong = f"compressed (Content-Encoding {coding!r}), though asked not to be"
+        elif response.status_code == 206 and not first == start < last:
+            wrong = f"from byte {start:,} with Content-Range {headers.get('Content-Range')!r}"
+        elif size not in (None, file.size):
+            wrong = f"as {size:,} bytes, having been of {file.size:,} in the same version {version!r}"
+        elif first < start and stop < file.size:
+            wrong = "as a whole, though a part is needed"
+        if wrong:
+            raise FetchError(f"{file.url} came {wrong}; this server cannot be relied on, take another source")
+        return first, last
 
     def _send(self, method: str, url: str, **options: dict) -> requests.Response:
         """Make one request; what may pass is told as `_PassingError`, what will not as the fitting `FetchError`."""
@@ -107,7 +137,7 @@ class HttpSource(Source):
             )
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _PassingError(_root_reason(error)) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a redirect to no address
             raise FetchError(f"{url} cannot be asked for ({error}); check the address of the source") from error
         status = response.status_code
         if status in (200, 206):
@@ -116,7 +146,10 @@ class HttpSource(Source):
         if status in PASSING_STATUSES:
             raise _PassingError(f"the server answered {status} {response.reason}")
         if status in (404, 410):
-            raise NotFound(f"{url} does not exist (the server answered {status}); check the address of the source")
+            raise NotFound(
+                f"{url} does not exist (the server answered {status}); check the address of the source, or choose "
+                "other files"
+            )
         if status in (401, 403):
             raise Forbidden(f"{url} is not given out (the server answered {status}); {self.forbidden_hint}")
         if status in (412, 416):
@@ -139,6 +172,7 @@ class S3Source(HttpSource):
         "S3 says so of files that are not public, and also of missing ones in a bucket that may not be listed: "
         "check the bucket and the key"
     )
+    stores_codings = True  # a coding is metadata of the upload, and the bytes are those stored, which the ETag proves
 
     def checksum(self, file: RemoteFile) -> Checksum | None:
         """Return the sum in the ETag, with the size of the parts that the store tells where it does."""
@@ -148,7 +182,7 @@ class S3Source(HttpSource):
             return etag_checksum(file.etag, file.size, None)
         if headers.get("x-amz-server-side-encryption", "").startswith("aws:kms"):
             return None  # the ETag is then no MD5 (Amazon S3 API reference, "Object")
-        part_size = int(headers.get("Content-Length", 0))
+        part_size = _length(headers) or 0
         known = 0 < part_size < file.size  # a store that overlooks partNumber tells of the whole
         return etag_checksum(file.etag, file.size, part_size if known else None)
 
@@ -186,27 +220,9 @@ def _next_block(response: requests.Response) -> bytes:
         raise _PassingError(_root_reason(error)) from error
 
 
-def _check_answer(response: requests.Response, file: RemoteFile, start: int, stop: int) -> int:
-    """Return how many bytes of the answer come before `start`, having made sure that it is this version of the file."""
-    headers = response.headers
-    if response.status_code == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-        if not span or int(span[1]) != start:
-            raise FetchError(
-                f"{file.url} was asked for from byte {start:,} and answered with Content-Range "
-                f"{headers.get('Content-Range')!r}; this server cannot be relied on, take another source"
-            )
-        size, skip = span[2], 0
-    else:
-        size, skip = headers.get("Content-Length", "*"), start
-    if _validator(headers) != file.etag or size not in ("*", str(file.size)):
-        raise RemoteChanged(
-            f"{file.url} was changed since it was asked about, from {file.size:,} bytes with ETag {file.etag!r} to "
-            f"{size} bytes with {_validator(headers)!r}; try again"
-        )
-    if skip and stop < file.size:
-        raise FetchError(f"{file.url} is only given out as a whole, and parts are needed; take another source")
-    return skip
+def _length(headers: requests.structures.CaseInsensitiveDict) -> int | None:
+    length = headers.get("Content-Length", "")
+    return int(length) if re.fullmatch(NUMBER, length) else None
 
 
 def _validator(headers: requests.structures.CaseInsensitiveDict) -> str:

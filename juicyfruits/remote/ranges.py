@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from juicyfruits.remote.sources import RemoteFile, Source
+from juicyfruits.remote.threads import Threads
 
 BLOCK = 64 * 1024
 N_BLOCKS = 256
@@ -36,7 +36,7 @@ class RangeFile(io.RawIOBase):
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._ahead: dict[int, bytes] = {}
         # Kept for the file's lifetime, as each thread keeps its connection.
-        self._pool = ThreadPoolExecutor(jobs)
+        self._threads = Threads(jobs)
 
     def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Fetch byte ranges (start, stop) side by side into memory, in place of what an earlier call left there.
@@ -47,8 +47,12 @@ class RangeFile(io.RawIOBase):
         joined = _merged((start, min(stop, self._file.size)) for start, stop in ranges)
         spans = [(at, min(at + PIECE, stop)) for start, stop in joined for at in range(start, stop, PIECE)]
         self._ahead = {}
-        parts = self._pool.map(lambda span: self._fetch(*span), spans)
-        self._ahead = {start: part for (start, _), part in zip(spans, parts, strict=True)}
+        parts = self._threads.map(lambda span: self._fetch(*span), spans)
+        try:
+            self._ahead = {start: part.result() for (start, _), part in zip(spans, parts, strict=True)}
+        finally:
+            for part in parts:
+                part.cancel()
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill `buffer` from the present position; returns the number of bytes, 0 at the end of the file."""
@@ -85,7 +89,7 @@ class RangeFile(io.RawIOBase):
     def close(self) -> None:
         """Let go of the memory and the connections."""
         self._blocks, self._ahead = OrderedDict(), {}
-        self._pool.shutdown()
+        self._threads.close()
         super().close()
 
     def _from_ahead(self, start: int, stop: int) -> memoryview | None:

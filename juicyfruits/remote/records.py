@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from juicyfruits.files import atomic_path, reading
+from juicyfruits.errors import InputError
+from juicyfruits.files import atomic_path
 from juicyfruits.remote.checksums import Verdict
 from juicyfruits.remote.sources import RemoteFile
 
@@ -62,5 +63,14 @@ def _record_path(root: Path, key: str) -> Path:
 
 
 def _read(path: Path) -> Record:
-    with reading(path, "the record of a fetched file"):
-        return Record(**json.loads(path.read_text()))
+    try:
+        record = Record(**json.loads(path.read_text()))
+        wrong = [field.name for field in fields(record) if type(getattr(record, field.name)).__name__ != field.type]
+        if wrong:
+            raise TypeError(f"{wrong[0]} is {getattr(record, wrong[0])!r}")
+    except Exception as error:  # on garbage, parsers raise errors of any type
+        raise InputError(
+            f"{path} cannot be read as the record of a fetched file ({type(error).__name__}: {error}); delete it to "
+            "have the file verified anew"
+        ) from error
+    return record

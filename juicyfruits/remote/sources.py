@@ -112,6 +112,10 @@ class LocalSource(Source):
             raise NotFound(f"{path} is not a file; check the folder that is given as the source")
         return RemoteFile(key, path.as_uri(), found.st_size, f"mtime {found.st_mtime_ns}")
 
+    def checksum(self, file: RemoteFile) -> Checksum:
+        """Return the published sum or else, as it is all on this machine, that of the bytes."""
+        return super().checksum(file) or Checksum("sha256", verify(self.read(file), file.size, None).sha256)
+
     def read(self, file: RemoteFile, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of the file, one MiB at a time."""
         path = self.folder / file.key
@@ -146,7 +150,9 @@ def _local_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"{path} does not exist; check the folder that is given as the source") from error
+        raise NotFound(
+            f"{path} does not exist; check the folder that is given as the source, or choose other files"
+        ) from error
     except PermissionError as error:
         raise Forbidden(f"{path} may not be read by this user; ask for permission or take another source") from error
     except FetchError:

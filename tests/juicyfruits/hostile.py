@@ -36,7 +36,8 @@ class Fault:
 
     After `break_after` bytes the connection ends, or is reset; after `stall_after` bytes nothing comes for `stall_s`
     seconds; `corrupt` is the byte of the answer that is flipped; `truncate` sends an honest answer of so many bytes;
-    `replace` puts another file there just before answering; `slow_s` waits first.
+    `replace` puts another file there just before answering; `slow_s` waits first; `headers` are said in place of the
+    right ones, or left out where None.
     """
 
     status: int | None = None
@@ -49,6 +50,7 @@ class Fault:
     replace: bytes | None = None
     ignore_range: bool = False
     slow_s: float = 0.0
+    headers: dict[str, str | None] = field(default_factory=dict)
 
 
 class Hostile:
@@ -133,8 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if with_body or "Content-Length" not in headers:
             headers["Content-Length"] = str(len(body))
-        for name, value in headers.items():
-            self.send_header(name, value)
+        for name, value in (headers | fault.headers).items():
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         if with_body:
             self._send_body(path, body, fault)

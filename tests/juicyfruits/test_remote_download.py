@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hostile import Fault, Hostile
 
+from juicyfruits.errors import InputError
 from juicyfruits.remote import (
     Corrupt,
     DiskFull,
@@ -22,6 +24,7 @@ from juicyfruits.remote import (
     read_records,
     stat_files,
 )
+from juicyfruits.remote.download import OVERLAP
 
 FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = np.random.default_rng(0).bytes(400_000)
@@ -66,25 +69,31 @@ def test_files_come_whole_once_and_are_written_down(server, s3, tmp_path, capsys
     assert server.sent == {f"/b/{key}": len(DATA) for key in KEYS}
 
 
-def test_a_fetch_that_broke_off_goes_on_where_it_was(server, s3, tmp_path):
+@pytest.mark.parametrize(("kind", "overlap"), [("s3", 0), ("http", OVERLAP)])
+def test_a_fetch_that_broke_off_goes_on_where_it_was(request, server, tmp_path, kind, overlap):
+    """Where no sum will tell, the last bytes of the part are compared."""
+    source = request.getfixturevalue(kind)
     path = f"/b/{KEYS[0]}"
     server.faults[path] = [Fault(break_after=100_000), *(Fault(status=503) for _ in range(3))]
     with pytest.raises(Unreachable, match="3 tries"):
-        download(s3, KEYS[:1], tmp_path)
+        download(source, KEYS[:1], tmp_path)
     [part] = leftovers(tmp_path)
     assert part.endswith(".part") and (tmp_path / part).read_bytes() == DATA[:100_000]
-    download(s3, KEYS[:1], tmp_path)
-    assert server.gets[path][-1] == f"bytes=100000-{len(DATA) - 1}" and server.sent[path] == len(DATA)
+    download(source, KEYS[:1], tmp_path)
+    assert server.gets[path][-1] == f"bytes={100_000 - overlap}-{len(DATA) - 1}"
+    assert server.sent[path] == len(DATA) + overlap
     assert (tmp_path / KEYS[0]).read_bytes() == DATA and not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("spoiled", [bytes(len(DATA) + 5), b"!" * 9])
-def test_a_spoiled_part_is_not_built_upon(server, s3, tmp_path, spoiled):
+@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("spoiled", [bytes(len(DATA) + 5), bytes(len(DATA)), b"!" * 9])
+def test_a_spoiled_part_is_not_built_upon(request, server, tmp_path, spoiled, kind):
+    source = request.getfixturevalue(kind)
     server.faults[f"/b/{KEYS[0]}"] = [Fault(break_after=100_000), *(Fault(status=503) for _ in range(3))]
     with pytest.raises(Unreachable):
-        download(s3, KEYS[:1], tmp_path)
+        download(source, KEYS[:1], tmp_path)
     (tmp_path / leftovers(tmp_path)[0]).write_bytes(spoiled)
-    download(s3, KEYS[:1], tmp_path)
+    download(source, KEYS[:1], tmp_path)
     assert (tmp_path / KEYS[0]).read_bytes() == DATA and not leftovers(tmp_path)
 
 
@@ -126,7 +135,7 @@ def test_a_local_copy_is_copied_and_held_to_its_sums(tmp_path):
     copy = tmp_path / "copy"
     (copy / "a").mkdir(parents=True)
     (copy / "a/x.bin").write_bytes(DATA)
-    assert download(open_source(copy), ["a/x.bin"], tmp_path / "out")[0].proof == "size"
+    assert download(open_source(copy), ["a/x.bin"], tmp_path / "out")[0].proof == "sha256"
     (copy / "SHA256SUMS").write_text(f"{'0' * 64}  a/x.bin\n")
     with pytest.raises(Corrupt):
         download(open_source(copy.as_uri()), ["a/x.bin"], tmp_path / "out2")
@@ -188,6 +197,82 @@ def test_the_same_file_from_another_source_is_verified_not_fetched(server, s3, t
     server.put("/mirror/SHA256SUMS", f"{hashlib.sha256(DATA).hexdigest()}  {KEYS[0]}\n".encode())
     [record] = download(open_source(f"{server.url}/mirror", FAST), KEYS[:1], tmp_path)
     assert (record.etag, record.proof) == ("other", "sha256") and server.sent[f"/mirror/{KEYS[0]}"] == 0
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_a_local_copy_that_is_only_touched_is_the_same_file(tmp_path, sums):
+    here, out = tmp_path / "copy/x.bin", tmp_path / "out"
+    here.parent.mkdir()
+    here.write_bytes(DATA)
+    if sums:
+        (tmp_path / "copy/SHA256SUMS").write_text(f"{hashlib.sha256(DATA).hexdigest()}  x.bin\n")
+    download(open_source(here.parent), ["x.bin"], out)
+    os.utime(here, ns=(0, 5))
+    [record] = download(open_source(here.parent), ["x.bin"], out)
+    assert record.etag == "mtime 5" and read_records(out) == {"x.bin": record}
+    here.write_bytes(DATA[::-1])
+    (tmp_path / "copy/SHA256SUMS").unlink(missing_ok=True)
+    with pytest.raises(RemoteChanged, match="was changed at"):
+        download(open_source(here.parent), ["x.bin"], out)
+
+
+@pytest.mark.parametrize("kind", ["http", "local"])
+def test_what_nothing_proves_is_not_adopted(request, tmp_path, kind):
+    """A file of the right size without a record."""
+    here, copy = tmp_path / "out" / KEYS[0], tmp_path / "copy" / KEYS[0]
+    for path, data in ((here, DATA[:-1] + b"?"), (copy, DATA)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    source = open_source(tmp_path / "copy") if kind == "local" else request.getfixturevalue("http")
+    with pytest.raises(Corrupt, match="no sum is known" if kind == "http" else "its sha256 is"):
+        download(source, KEYS[:1], tmp_path / "out")
+    assert not read_records(tmp_path / "out")
+
+
+def test_a_source_without_sums_takes_no_proof_away(server, s3, tmp_path):
+    """Neither does it overlook that the file here was damaged since."""
+    records = download(s3, KEYS[:1], tmp_path)
+    server.put(f"/mirror/{KEYS[0]}", DATA)
+    mirror = open_source(f"{server.url}/mirror", FAST)
+    assert download(mirror, KEYS[:1], tmp_path) == records
+    (tmp_path / KEYS[0]).write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(Corrupt, match="was damaged or changed here"):
+        download(mirror, KEYS[:1], tmp_path)
+    assert list(read_records(tmp_path).values()) == records
+
+
+def test_the_best_proof_stays(server, s3, http, tmp_path):
+    server.put("/mirror/" + KEYS[0], DATA)
+    server.put("/mirror/SHA256SUMS", f"{hashlib.sha256(DATA).hexdigest()}  {KEYS[0]}\n".encode())
+    download(open_source(f"{server.url}/mirror", FAST), KEYS[:1], tmp_path)
+    [record] = download(s3, KEYS[:1], tmp_path)
+    assert (record.url, record.proof) == (f"{s3.url}/{KEYS[0]}", "sha256")
+
+
+@pytest.mark.parametrize("spoiled", [{"size": "x"}, {"size": None}, {"etag": 3}, {"more": 1}, "{", "[]"])
+def test_a_spoiled_record_is_named(s3, tmp_path, spoiled):
+    [record] = download(s3, KEYS[:1], tmp_path)
+    text = spoiled if isinstance(spoiled, str) else json.dumps(asdict(record) | spoiled)
+    (tmp_path / f".fetched/{KEYS[0]}.json").write_text(text)
+    with pytest.raises(InputError, match=f"{KEYS[0]}.json cannot be read as the record.*delete it"):
+        download(s3, KEYS[:1], tmp_path)
+
+
+def test_a_link_to_what_is_not_there_is_not_replaced(s3, tmp_path):
+    here = tmp_path / KEYS[0]
+    here.parent.mkdir(parents=True)
+    here.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(FetchError, match=r"is a link to .*elsewhere\.bin, which is not there"):
+        download(s3, KEYS[:1], tmp_path)
+    assert here.is_symlink()
+    (tmp_path / "elsewhere.bin").write_bytes(DATA)
+    assert download(s3, KEYS[:1], tmp_path)[0].proof == "md5" and here.is_symlink()
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_fewer_than_one_job_is_refused(s3, tmp_path, jobs):
+    with pytest.raises(InputError, match="jobs of at least 1"):
+        download(s3, KEYS, tmp_path, jobs=jobs)
 
 
 def test_too_little_space_is_told_before_the_first_byte(server, s3, tmp_path, monkeypatch):
