@@ -144,7 +144,7 @@ def test_broken_and_damaged_transfers_end_whole(server, mini_source, tmp_path):
         (
             Fault(break_after=20_000),
             Fault(break_after=100, reset=True),
-            Fault(corrupt=30_000),
+            Fault(break_after=0),
             Fault(status=503),
             Fault(replace=(mini_source / layout.betas_session("subj02", 5)).read_bytes()),
         ),
