@@ -120,12 +120,12 @@ class HttpSource(Source):
             wrong = f"compressed (Content-Encoding {coding!r}), though asked not to be"
         elif response.status_code == 206 and not first == start < last:
             wrong = f"from byte {start:,} with Content-Range {headers.get('Content-Range')!r}"
-        elif size not in (None, file.size):
-            wrong = f"as {size:,} bytes, having been of {file.size:,} in the same version {version!r}"
         elif first < start and stop < file.size:
             wrong = "as a whole, though a part is needed"
         if wrong:
             raise FetchError(f"{file.url} came {wrong}; this server cannot be relied on, take another source")
+        if size not in (None, file.size):
+            raise _PassingError(f"it came as one of {size:,} bytes, though this version {version!r} has {file.size:,}")
         return first, last
 
     def _send(self, method: str, url: str, **options: dict) -> requests.Response:
