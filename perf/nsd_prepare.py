@@ -2,9 +2,9 @@
 
 40 sessions of 750 trials, 10,000 pictures shown three times, a volume of 81 x 104 x 83 in which about 15,000 voxels are
 `nsdgeneral`. The files are of the release's form, with room for every voxel in chunks of one voxel over all trials, but
-only those voxels hold data; the pictures are small stand-ins. Image set "all", repeats kept.
+only those voxels hold data; the pictures are noise of the release's size. Image set "all", repeats kept.
 
-It takes 4 GB of disk for a while, and removing the scattered files may take minutes.
+It takes 16 GB of disk for a while, and removing the scattered files may take minutes.
 
 usage: python perf/nsd_prepare.py [--sessions 40] [--voxels 15000] [--out FILE]
 """
@@ -30,7 +30,7 @@ from juicyfruits.nsd.prepare import prepare_nsd
 
 SUBJECT = "subj01"
 SHAPE = layout.VOLUME_SHAPES[layout.DEFAULT_SPACE][SUBJECT]
-PIXELS, N_LATENT = 32, 20
+PIXELS, N_LATENT = layout.PICTURE_SIZE, 20
 LIMIT = 2.0  # GB
 
 
@@ -42,7 +42,9 @@ def make_subject(root: Path, n_sessions: int, n_voxels: int) -> None:
     order = rng.permutation(np.repeat(np.arange(n_pictures), 3))
     write_tables(root, order, n_pictures)
     with h5py.File(parent(root / layout.STIMULI), "w") as file:
-        file["imgBrick"] = rng.integers(0, 256, (n_pictures, PIXELS, PIXELS, 3), dtype=np.uint8)
+        brick = file.create_dataset("imgBrick", (n_pictures, PIXELS, PIXELS, 3), np.uint8)
+        for row in range(n_pictures):
+            brick[row] = np.frombuffer(rng.bytes(PIXELS * PIXELS * 3), np.uint8).reshape(PIXELS, PIXELS, 3)
     voxels = ball(n_voxels)
     ncsnr = rng.uniform(0.25, 1.0, len(voxels)).astype(np.float32)
     save_volume(root / layout.roi_map(SUBJECT, "nsdgeneral"), voxels, np.ones(len(voxels), np.int16))
@@ -114,7 +116,7 @@ def report(found: dict, n_sessions: int) -> str:
     check, met = found[SUBJECT], "met" if found["peak"] < LIMIT else "MISSED"
     return f"""perf/nsd_prepare.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores of an AMD EPYC; no GPU
 
-responses {found["shape"]}, float32, of {n_sessions} sessions and a volume of {SHAPE}
+responses {found["shape"]}, float32, of {n_sessions} sessions and a volume of {SHAPE}; pictures of {PIXELS} x {PIXELS}
 wall time    {found["seconds"]:8.0f} s
 peak memory  {found["peak"]:8.2f} GB, goal {LIMIT:.0f} GB: {met}
 ncsnr, recomputed against true: r {check["correlation"]:.3f} (by attenuation alone {check["reliability"]:.3f}), median \

@@ -103,8 +103,8 @@ STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 "example02_loaddata"]. Readers found it contiguous and not compressed, so that a picture is one range of bytes."""
 
 CHOSEN_STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli_chosen.hdf5"
-"""Not of the release: the pictures that were fetched from `STIMULI` by ranges of bytes. `/imgBrick` as there, and
-`/nsd_id`, int64 (picture,), 0-based and ascending."""
+"""Not of the release: the pictures that were fetched from `STIMULI` by ranges of bytes. `/imgBrick` as there,
+`/nsd_id`, int64 (picture,), 0-based and ascending, and `/digest`, uint64 (picture,), a sum of each."""
 
 STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 """One row a picture: a first column without a name, `cocoId`, `cocoSplit`, `cropBox` (text: the fractions cut off at
