@@ -102,12 +102,12 @@ check_sources()
 
 
 def benchmark_inputs(*names):
-    """Input of a rule: the folder that a rule prepares, or those of your own folder's files that are there."""
+    """Input of a rule: what the rule prepare makes, or those of your own folder's files that are there."""
 
     def inputs(wildcards):
         folder = benchmark_folder(wildcards.benchmark)
         if BENCHMARKS[wildcards.benchmark]["source"] != "folder":
-            return folder
+            return [folder, f"{DATA}/raw/{wildcards.benchmark}.prepared.json"]
         return [f"{folder}/{name}" for name in names if Path(folder, name).exists()]
 
     return inputs
