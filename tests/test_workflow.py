@@ -1,11 +1,8 @@
 """The whole offline default through Snakemake, what it must show, and what reruns when something changes."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,38 +12,11 @@ import pytest
 from deepjuice import FeatureStore, ScoreSettings, score_model
 from deepjuice.results import read_scores
 from juicyfruits import Benchmark
+from tests.running import REPOSITORY, planned, snakemake
 
-REPOSITORY = Path(__file__).parents[1]
 TRAINED, UNTRAINED = "efficientnet_lite0_imagenet1k", "efficientnet_lite0_random"
 
 pytestmark = pytest.mark.slow
-
-
-def snakemake(workdir, *words, ok=True):
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "Snakefile", *words]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=workdir,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    text = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, text[-4000:]
-    return text
-
-
-def planned(workdir, *words):
-    """Job counts by rule of a dry run, without `all`."""
-    text = snakemake(workdir, "--dry-run", *words)
-    if "Nothing to be done" in text:
-        return {}
-    table = re.search(r"^job +count\n-[- ]+\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE).group(1)
-    counts = {name: int(count) for name, count in (line.split() for line in table.splitlines())}
-    return {name: count for name, count in counts.items() if name not in ("all", "total")}
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import FAST, Hostile
+from three_files import DATA, KEYS
 from tiny_brain import TINY
 
 from juicyfruits import write_benchmark
 from juicyfruits.nsd.prepare import prepare_nsd
+from juicyfruits.remote import open_source
 from juicyfruits.synthetic.mini import make_mini
 
 
@@ -48,3 +51,22 @@ def own_folder(tmp_path) -> Path:
     images = [rng.integers(0, 255, (8, 8, 3), dtype=np.uint8) for _ in range(6)]
     write_benchmark(tmp_path / "own", stimuli, images, neuroids=neuroids, responses=responses)
     return tmp_path / "own"
+
+
+@pytest.fixture
+def server():
+    """Three files behind a server that misbehaves on demand; modules about other files have a server of their own."""
+    with Hostile() as server:
+        for key in KEYS:
+            server.put(f"/b/{key}", DATA)
+        yield server
+
+
+@pytest.fixture
+def s3(server):
+    return open_source(f"s3://b?endpoint={server.url}", FAST)
+
+
+@pytest.fixture
+def http(server):
+    return open_source(f"{server.url}/b", FAST)

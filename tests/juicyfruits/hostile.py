@@ -16,6 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
+from juicyfruits.remote import Patience
+
+FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
+
 
 @dataclass
 class Stored:

@@ -2,11 +2,6 @@
 
 import json
 import logging
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import boto3
 import numpy as np
@@ -18,8 +13,8 @@ from moto.server import ThreadedMotoServer
 from juicyfruits import Benchmark
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.prepare import prepare_nsd
+from tests.running import REPOSITORY, planned, snakemake
 
-REPOSITORY = Path(__file__).parents[2]
 BUCKET = "natural-scenes-dataset"
 BOTH = ["subj01", "subj02"]
 
@@ -45,23 +40,6 @@ def bucket(mini_source):
     moto.stop()
 
 
-def snakemake(workdir, *words, ok=True):
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "Snakefile", *words]
-    hidden = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    done = subprocess.run(
-        [str(word) for word in (*command, "--configfile", workdir / "config.json")],
-        cwd=workdir,
-        env={**hidden, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    text = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, text[-4000:]
-    return text
-
-
 def configure(workdir, bucket, **settings):
     nsd = {"source": "nsd", "path": f"s3://{BUCKET}?endpoint={bucket.url}", "subjects": BOTH, **settings}
     config = {
@@ -72,27 +50,21 @@ def configure(workdir, bucket, **settings):
         "score": {"n_bootstraps": 0, "n_permutations": 0, "rois": ["EVC", "OTC"]},
     }
     (workdir / "config.json").write_text(json.dumps(config))
-
-
-def planned(workdir):
-    text = snakemake(workdir, "--dry-run")
-    table = re.search(r"^job +count\n-[- ]+\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
-    counts = dict(line.split() for line in table.group(1).splitlines()) if table else {}
-    return {name for name in counts if name not in ("all", "total")}
+    return "--configfile", workdir / "config.json"
 
 
 def test_fetch_prepare_and_score_from_a_public_bucket(bucket, mini_source, tmp_path):
-    configure(tmp_path, bucket)
-    text = snakemake(tmp_path, ok=False)
+    config = configure(tmp_path, bucket)
+    text = snakemake(tmp_path, *config, ok=False)
     assert "the terms of use of nsd must be accepted once" in text and not bucket.sent
 
-    configure(tmp_path, bucket, accept_terms=True)
+    config = configure(tmp_path, bucket, accept_terms=True)
     betas = [f"/{BUCKET}/{layout.betas_session(subject, n)}" for subject in BOTH for n in (1, 2)]
     for path, fault in zip(
         betas, (Fault(break_after=9000), Fault(corrupt=500), Fault(truncate=99), Fault(status=500)), strict=True
     ):
         bucket.faults[path] = [fault]
-    text = snakemake(tmp_path)
+    text = snakemake(tmp_path, *config)
     assert "nsd: 1 model, 18 layers, " in text and "came damaged" in text
     size = (mini_source / layout.betas_session("subj01", 1)).stat().st_size
     assert [bucket.sent[path] for path in betas] == [size, 2 * size, size + 99, size]  # broken, damaged, cut short, 500
@@ -104,26 +76,28 @@ def test_fetch_prepare_and_score_from_a_public_bucket(bucket, mini_source, tmp_p
     table = pd.read_parquet(tmp_path / "results/nsd/scores.parquet")
     assert set(table["region"]) == {"EVC", "OTC"} and set(table["subj_id"]) == set(BOTH)
     assert np.isfinite(table["score"]).all()
-    assert planned(tmp_path) == set()
+    assert planned(tmp_path, *config) == {}
 
 
 def test_another_choice_fetches_only_what_is_missing(bucket, mini_source, tmp_path):
     prepare_nsd(mini_source, tmp_path / "data/nsd", subjects=["subj02"])  # by hand and otherwise: is made again
-    configure(tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC"], subjects=["subj01"])
-    snakemake(tmp_path, "--until", "prepare")
+    config = configure(tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC"], subjects=["subj01"])
+    snakemake(tmp_path, *config, "--until", "prepare")
     assert Benchmark(tmp_path / "data/nsd").subjects == ["subj01"]
     before = bucket.sent.copy()
-    configure(tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC", "far=ecc4 | ecc4+"], subjects=["subj01"])
-    assert planned(tmp_path) >= {"fetch", "prepare", "extract", "score"}
-    snakemake(tmp_path, "--until", "prepare")
+    config = configure(
+        tmp_path, bucket, accept_terms=True, rois=["EVC", "OTC", "far=ecc4 | ecc4+"], subjects=["subj01"]
+    )
+    assert planned(tmp_path, *config).keys() >= {"fetch", "prepare", "extract", "score"}
+    snakemake(tmp_path, *config, "--until", "prepare")
     assert Benchmark(tmp_path / "data/nsd").rois == ["EVC", "OTC", "far"]
     come = {path for path in bucket.sent if bucket.sent[path] > before[path]}
     assert come == {f"/{BUCKET}/{layout.roi_map('subj01', 'prf-eccrois')}"}
 
 
 def test_subjects_with_pictures_of_their_own_are_benchmarks_of_their_own(bucket, tmp_path):
-    configure(tmp_path, bucket, accept_terms=True, image_set="all", repeats="mean")
-    snakemake(tmp_path, "--until", "prepare")
+    config = configure(tmp_path, bucket, accept_terms=True, image_set="all", repeats="mean")
+    snakemake(tmp_path, *config, "--until", "prepare")
     for subject in BOTH:
         benchmark = Benchmark(tmp_path / f"data/nsd_{subject}")
         assert benchmark.subjects == [subject] and benchmark.test.sum() == 20 and benchmark.train.sum() == 4

@@ -3,26 +3,11 @@
 import hashlib
 
 import pytest
-from hostile import Hostile
 
 from juicyfruits.errors import InputError
-from juicyfruits.remote import Patience, open_source
 from juicyfruits.remote.checksums import MIB, etag_checksum, parse_sums, verify
 
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = bytes(i * i % 251 for i in range(300_000))
-
-
-@pytest.fixture
-def server():
-    with Hostile() as server:
-        server.put("/bucket/a +b/x.bin", DATA)
-        yield server
-
-
-@pytest.fixture
-def s3(server):
-    return open_source(f"s3://bucket/a +b?endpoint={server.url}", FAST)
 
 
 def multipart_etag(data: bytes, part_size: int) -> str:
@@ -58,7 +43,7 @@ def test_an_etag_that_is_no_sum_of_the_bytes_is_not_taken_for_one(etag):
 
 def test_a_store_that_does_not_tell_parts_is_still_held_to_their_sum(server, s3):
     data = DATA * 32  # 9.6 MB
-    server.put("/bucket/a +b/parts.bin", data, etag=multipart_etag(data, 8 * MIB))
+    server.put("/b/parts.bin", data, etag=multipart_etag(data, 8 * MIB))
     checksum = s3.checksum(s3.stat("parts.bin"))
     assert (checksum.algorithm, checksum.certain) == ("md5 of parts", False)
     assert verify([data], len(data), checksum).proof == "md5 of parts"
@@ -66,7 +51,7 @@ def test_a_store_that_does_not_tell_parts_is_still_held_to_their_sum(server, s3)
 
 def test_a_kms_encrypted_object_has_no_sum(server, s3):
     headers = {"x-amz-server-side-encryption": "aws:kms"}
-    server.put("/bucket/a +b/kms.bin", DATA, etag="0" * 32, headers=headers)
+    server.put("/b/kms.bin", DATA, etag="0" * 32, headers=headers)
     assert s3.read_bytes("kms.bin") == DATA
 
 

@@ -6,16 +6,15 @@ import os
 import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from hostile import Fault, Hostile
+from hostile import Fault
+from three_files import DATA, KEYS, NEW
 
 from juicyfruits.errors import InputError
 from juicyfruits.remote import (
     Corrupt,
     DiskFull,
     FetchError,
-    Patience,
     RemoteChanged,
     Unreachable,
     download,
@@ -24,29 +23,6 @@ from juicyfruits.remote import (
     stat_files,
 )
 from juicyfruits.remote.download import OVERLAP
-
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
-DATA = np.random.default_rng(0).bytes(400_000)
-NEW = np.random.default_rng(1).bytes(350_000)
-KEYS = [f"nsddata/ppdata/subj0{n}/x.nii.gz" for n in (1, 2, 3)]
-
-
-@pytest.fixture
-def server():
-    with Hostile() as server:
-        for key in KEYS:
-            server.put(f"/b/{key}", DATA)
-        yield server
-
-
-@pytest.fixture
-def s3(server):
-    return open_source(f"s3://b?endpoint={server.url}", FAST)
-
-
-@pytest.fixture
-def http(server):
-    return open_source(f"{server.url}/b", FAST)
 
 
 def leftovers(root):

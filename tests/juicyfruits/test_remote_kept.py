@@ -5,35 +5,12 @@ import json
 import os
 from dataclasses import asdict
 
-import numpy as np
 import pytest
-from hostile import Hostile
+from hostile import FAST
+from three_files import DATA, KEYS, NEW
 
 from juicyfruits.errors import InputError
-from juicyfruits.remote import Corrupt, FetchError, Patience, RemoteChanged, download, open_source, read_records
-
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
-DATA = np.random.default_rng(0).bytes(400_000)
-NEW = np.random.default_rng(1).bytes(350_000)
-KEYS = [f"nsddata/ppdata/subj0{n}/x.nii.gz" for n in (1, 2, 3)]
-
-
-@pytest.fixture
-def server():
-    with Hostile() as server:
-        for key in KEYS:
-            server.put(f"/b/{key}", DATA)
-        yield server
-
-
-@pytest.fixture
-def s3(server):
-    return open_source(f"s3://b?endpoint={server.url}", FAST)
-
-
-@pytest.fixture
-def http(server):
-    return open_source(f"{server.url}/b", FAST)
+from juicyfruits.remote import Corrupt, FetchError, RemoteChanged, download, open_source, read_records
 
 
 def test_a_file_here_that_is_not_the_remote_one_is_told_and_left_alone(server, s3, http, tmp_path):

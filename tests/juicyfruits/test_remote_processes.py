@@ -7,13 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from hostile import Fault, Hostile
+from hostile import FAST, Fault, Hostile
 
-from juicyfruits.remote import DiskFull, Patience, download, open_source
+from juicyfruits.remote import DiskFull, download, open_source
 
 pytestmark = pytest.mark.slow
 
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = np.random.default_rng(0).bytes(2_000_000)
 NAMES = ["a/x.bin", "a/y.bin", "b/z.bin"]
 FETCH = """

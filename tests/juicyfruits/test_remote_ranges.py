@@ -5,12 +5,11 @@ import io
 import h5py
 import numpy as np
 import pytest
-from hostile import Fault, Hostile
+from hostile import FAST, Fault, Hostile
 
-from juicyfruits.remote import Patience, RangeFile, RemoteChanged, open_source
+from juicyfruits.remote import RangeFile, RemoteChanged, open_source
 from juicyfruits.remote.ranges import BLOCK, N_BLOCKS
 
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 DATA = np.random.default_rng(0).bytes(2_000_003)
 IMAGES = np.random.default_rng(1).integers(0, 255, (60, 50, 50, 3), np.uint8)
 

@@ -5,7 +5,7 @@ import os
 import socket
 
 import pytest
-from hostile import Fault, Hostile
+from hostile import FAST, Fault, Hostile
 
 from juicyfruits.errors import InputError
 from juicyfruits.remote import (
@@ -19,7 +19,6 @@ from juicyfruits.remote import (
     open_source,
 )
 
-FAST = Patience(tries=3, backoff=0.01, connect=2, read=5)
 IMPATIENT = Patience(tries=3, backoff=0.01, connect=2, read=0.4)
 DATA = bytes(i * i % 251 for i in range(300_000))
 
