@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepjuice.versions import __version__
-from juicyfruits.errors import InputError
+from juicyfruits.errors import InputError, exit_status
 
 # Stages import what they need when they run, so that `deepjuice --help` and errors of usage come at once.
 
@@ -19,17 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends it with one sentence on stderr and status 2."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        return args.run(args) or 0
-    except BrokenPipeError:  # whoever read the output has read enough, such as `head`
-        sys.stdout = None
-        return 141
-    except (InputError, OSError) as error:
-        print(f"deepjuice {args.command}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"deepjuice {args.command}: interrupted", file=sys.stderr)
-        return 130
+    return exit_status(f"deepjuice {args.command}", lambda: args.run(args))
 
 
 def models(args: argparse.Namespace) -> None:

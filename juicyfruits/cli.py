@@ -11,7 +11,7 @@ from juicyfruits.benchmark import Benchmark, data_folder
 from juicyfruits.cli_public import add_fetch, add_prepare
 from juicyfruits.datasets import DATASETS
 from juicyfruits.doctor import examine
-from juicyfruits.errors import InputError
+from juicyfruits.errors import InputError, exit_status
 from juicyfruits.synthetic.mini import make_mini
 
 
@@ -21,17 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0, or 1 where `doctor` found errors, 2 with one line on stderr for bad input or a full disk, 130 after Ctrl-C.
     """
     args = _parser().parse_args(argv)
-    try:
-        return args.run(args) or 0
-    except BrokenPipeError:  # whoever read the output has read enough, such as `head`
-        sys.stdout = None
-        return 141
-    except (InputError, OSError) as error:
-        print(f"juicyfruits: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("juicyfruits: interrupted", file=sys.stderr)
-        return 130
+    return exit_status("juicyfruits", lambda: args.run(args))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class InputError(ValueError):
@@ -39,3 +40,24 @@ def first_names(names: Iterable, n: int = 3) -> str:
     names = list(names)
     shown = ", ".join(repr(str(name)) for name in names[:n])
     return shown + (f" and {len(names) - n} more" if len(names) > n else "")
+
+
+def exit_status(program: str, run: Callable[[], int | None]) -> int:
+    """Run a command and return its exit status, having told what stopped it in one line on stderr.
+
+    2 for bad input or what the system refuses, such as a full disk; 130 after Ctrl-C; 141 when nobody reads on.
+
+    >>> exit_status("juice", lambda: None)
+    0
+    """
+    try:
+        return run() or 0
+    except BrokenPipeError:  # whoever read the output has read enough, such as `head`
+        sys.stdout = None
+        return 141
+    except (InputError, OSError) as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
