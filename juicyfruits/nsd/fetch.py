@@ -98,14 +98,14 @@ def needed_of_release(
     A subject's sessions are those of its responses.tsv.
     """
     layout.check_betas(beta_version, space)
-    keys = []
+    keys, shown = [], {subject: read_shown(root, subject) for subject in subjects}
     for subject in subjects:
-        n_sessions = len(read_shown(root, subject))
-        keys += [layout.betas_session(subject, n, beta_version, space) for n in range(1, n_sessions + 1)]
+        sessions = range(1, len(shown[subject]) + 1)
+        keys += [layout.betas_session(subject, n, beta_version, space) for n in sessions]
         keys.append(layout.ncsnr_map(subject, beta_version, space))
         keys += [layout.roi_map(subject, name, space) for name in sorted(needed_maps(rois))]
     stimuli = [
-        choose_stimuli(root, image_set, {subject: read_shown(root, subject) for subject in group})["nsd_id"]
+        choose_stimuli(root, image_set, {subject: shown[subject] for subject in group})["nsd_id"]
         for group in _groups(image_set, subjects)
     ]
     return Needed(keys, np.unique(np.concatenate(stimuli)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,8 +18,8 @@ from juicyfruits.nsd import layout
 from juicyfruits.nsd.chosen import Held, Rows, begin_chosen, examine_chosen, is_brick, open_chosen
 from juicyfruits.nsd.files import open_hdf5
 from juicyfruits.remote.checksums import file_blocks, verify
-from juicyfruits.remote.download import alone, disk_errors
-from juicyfruits.remote.errors import Corrupt, DiskFull, FetchError, RemoteChanged
+from juicyfruits.remote.download import alone, check_space, disk_errors
+from juicyfruits.remote.errors import Corrupt, FetchError, RemoteChanged
 from juicyfruits.remote.ranges import RangeFile
 from juicyfruits.remote.records import Record, read_record, write_record
 from juicyfruits.remote.sources import RemoteFile, Source
@@ -138,7 +137,8 @@ def _fill(part: Path, earlier: list[Held], source: Source, remote: RemoteFile, n
         picture, begun = brick.shape[1:], earlier[-1]
         in_place = begun.shape == (len(wanted), *picture) and np.array_equal(begun.ids, wanted)
         left = np.setdiff1d(wanted, begun.whole if in_place else here)
-        _check_space(part.parent, (len(left) if in_place else len(wanted)) * int(np.prod(picture)), len(left))
+        needed = (len(left) if in_place else len(wanted)) * int(np.prod(picture))
+        check_space(part.parent, needed, f"fetching {len(left):,} pictures needs")
         if not in_place:
             begin_chosen(part, wanted, picture, remote.etag, earlier)
         count = {"total": len(wanted), "initial": len(wanted) - len(left)}
@@ -146,15 +146,6 @@ def _fill(part: Path, earlier: list[Held], source: Source, remote: RemoteFile, n
             for nsd_id, image in _remote_images(file, brick, left, remote.url):
                 rows.write(int(np.searchsorted(wanted, nsd_id)), image)
                 bar.update()
-
-
-def _check_space(folder: Path, needed: int, n_pictures: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskFull(
-            f"{folder} has {free:,} bytes of free space and fetching {n_pictures:,} pictures needs {needed:,} more; "
-            "make space there, or choose another folder"
-        )
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def download(source: Source, keys: Iterable[str], root: str | Path, *, jobs: int
         raise InputError(f"{jobs} files cannot be fetched at a time; give jobs of at least 1")
     root = Path(root).absolute()
     files = stat_files(source, keys)
-    _check_space(files, root)
+    left = sum(file.size - _size_here(root / file.key, file) for file in files)
+    check_space(root, left, f"the {len(files)} files need")
     with _Progress(source, files, root) as progress:
         return in_threads(lambda file, stop: _fetch(source, file, root, progress, stop), files, jobs)
 
@@ -205,14 +206,14 @@ def _part_path(target: Path, file: RemoteFile) -> Path:
     return target.with_name(f".{target.name}.{version}.part")
 
 
-def _check_space(files: list[RemoteFile], root: Path) -> None:
-    there = next(path for path in (root, *root.parents) if path.exists())
+def check_space(folder: Path, n_bytes: int, who_needs: str) -> None:
+    """Raise `DiskFull` if the disk of a folder, which need not be there yet, has no room for so many bytes more."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    left = sum(file.size - _size_here(root / file.key, file) for file in files)
-    if left > free:
+    if n_bytes > free:
         raise DiskFull(
-            f"{root} has {free:,} bytes of free space and the {len(files)} files need {left:,} more; make space there, "
-            "or choose another folder"
+            f"{folder} has {free:,} bytes of free space and {who_needs} {n_bytes:,} more; make space there, or choose "
+            "another folder"
         )
 
 
