@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from juicyfruits.doctor.findings import Problem
 from juicyfruits.errors import InputError
-from juicyfruits.files import reading
 from juicyfruits.ncsnr import estimate_ncsnr
 from juicyfruits.nsd import layout
 from juicyfruits.nsd.files import open_hdf5, read_table, read_volume
+from juicyfruits.nsd.responses import read_voxels, zscore
 
 BLOCK = 400  # voxels at once: below 1 GB for the ncsnr of 30,000 trials
 INT16 = np.iinfo(np.int16)
@@ -191,9 +191,9 @@ def _shown(series: Series, paths: dict[int, Path]) -> pd.DataFrame:
 
 
 def _read(path: Path, voxels: np.ndarray) -> np.ndarray:
-    """Return stored betas, int16 (voxel, trial); the release stores voxels one by one over all trials."""
-    with open_hdf5(path, "betas") as betas, reading(path, "betas"):
-        return np.stack([betas[:, z, y, x] for x, y, z in voxels])
+    """Return stored betas, int16 (voxel, trial)."""
+    with open_hdf5(path, "betas") as betas:
+        return read_voxels(path, betas, *voxels.T)
 
 
 def _describe(voxels: np.ndarray, stored: dict[int, np.ndarray], shown: pd.DataFrame) -> pd.DataFrame:
@@ -225,6 +225,5 @@ def _recompute(stored: dict[int, np.ndarray], shown: pd.DataFrame, n_voxels: int
 
 def _zscored(stored: dict[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     for session, betas in stored.items():
-        values = betas.astype(np.float64)
-        sd = values.std(axis=1, keepdims=True)
-        yield session, (values - values.mean(axis=1, keepdims=True)) / np.where(sd > 0, sd, np.nan)
+        with np.errstate(invalid="ignore"):  # where they do not vary they become NaN
+            yield session, zscore(betas)
