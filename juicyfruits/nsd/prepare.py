@@ -80,9 +80,7 @@ def prepare_nsd(
     trials = {subject: read_trials(source, subject, beta_version, space) for subject in subjects}
     stimuli = choose_stimuli(source, image_set, {subject: trials[subject].shown for subject in subjects})
     n_dropped = stimuli.attrs["dropped"]
-    missing = {subject: n for subject in subjects if (n := trials[subject].n_missing)}
-    for subject, n in missing.items():
-        print(f"{subject}: the betas of its last {n} sessions are not there; what these showed counts as not seen")
+    missing = tell_missing(trials)
     print(f"{len(stimuli)} stimuli of {image_set}; {n_dropped} dropped because not every subject has seen them")
     voxels = {s: choose_voxels(source, s, rois, ncsnr_threshold, beta_version, space) for s in subjects}
     counts = count_repeats(trials, stimuli)
@@ -109,19 +107,11 @@ def prepare_nsd(
     }
     with scratch_folder(out) as scratch:
         work = [Job(trials[s], voxels[s], nsd_ids, n_repeats, repeats == "mean", scratch / s) for s in subjects]
-        answers = dict(zip(subjects, read_all(work, jobs), strict=True))
-        info["masked_voxels"] = {s: tell_masked(s, voxels[s], answers[s]) for s in subjects}
-        tables = {s: keep_usable(voxels[s], answers[s]) for s in subjects}
-        info["ncsnr_check"] = {s: check_ncsnr(s, tables[s], answers[s]) for s in subjects}
-        neuroids = merge_tables(list(tables.values()), rois)
+        neuroids = read_neuroids(work, jobs, rois, info)
         shape = (len(neuroids), len(stimuli), n_repeats if repeats == "keep" else 1)
+        responses = join_files([job.path for job in work], shape, scratch / "responses.npy")
         return write_benchmark(
-            out,
-            stimuli,
-            read_images(source, nsd_ids),
-            neuroids=neuroids,
-            responses=join_files([answers[s].path for s in subjects], shape, scratch / "responses.npy"),
-            info=info,
+            out, stimuli, read_images(source, nsd_ids), neuroids=neuroids, responses=responses, info=info
         )
 
 
@@ -152,6 +142,26 @@ def count_repeats(trials: dict[str, Trials], stimuli: pd.DataFrame) -> pd.DataFr
     """Return how often each subject (column) was shown each stimulus (row)."""
     shown = {subject: pd.Series(np.concatenate(found.shown)).value_counts() for subject, found in trials.items()}
     return pd.DataFrame({subject: counts[stimuli["nsd_id"]].to_numpy() for subject, counts in shown.items()})
+
+
+def tell_missing(trials: dict[str, Trials]) -> dict[str, int]:
+    """Return, and print, how many sessions' betas are not there, of the subjects that lack some."""
+    missing = {subject: found.n_missing for subject, found in trials.items() if found.n_missing}
+    for subject, n in missing.items():
+        print(f"{subject}: the betas of its last {n} sessions are not there; what these showed counts as not seen")
+    return missing
+
+
+def read_neuroids(work: list[Job], n_processes: int, rois: Sequence[str] | None, info: dict) -> pd.DataFrame:
+    """Write every subject's responses to its job's file, and return the table of usable voxels of all subjects.
+
+    What was left out, and how the recomputed ncsnr compares, is printed and entered in `info`.
+    """
+    found = {job.trials.subject: (job.voxels, a) for job, a in zip(work, read_all(work, n_processes), strict=True)}
+    info["masked_voxels"] = {s: tell_masked(s, voxels, answers) for s, (voxels, answers) in found.items()}
+    tables = {s: keep_usable(voxels, answers) for s, (voxels, answers) in found.items()}
+    info["ncsnr_check"] = {s: check_ncsnr(s, tables[s], answers) for s, (_, answers) in found.items()}
+    return merge_tables(list(tables.values()), rois)
 
 
 def keep_usable(voxels: Voxels, answers: Answers) -> pd.DataFrame:

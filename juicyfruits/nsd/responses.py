@@ -52,13 +52,11 @@ class Answers:
     """What came of a job.
 
     Attributes:
-        path: the job's file.
         usable: (voxel,) False where the data of a session do not vary, as z-scores do not exist there.
         ncsnr: (usable voxel,) float64, recomputed from all pictures with repeats; NaN where there are none.
         degrees: the sum over these pictures of (repeats - 1).
     """
 
-    path: Path
     usable: np.ndarray
     ncsnr: np.ndarray
     degrees: int
@@ -117,7 +115,7 @@ def read_answers(job: Job) -> Answers:
             usable.append(varies)
             ncsnr.append(estimate_ncsnr(np.take(scores, repeated, axis=1), total_variance=1.0))
             bar.update(len(varies))
-    return Answers(job.path, np.concatenate(usable), np.concatenate(ncsnr), int((counts[counts >= 2] - 1).sum()))
+    return Answers(np.concatenate(usable), np.concatenate(ncsnr), int((counts[counts >= 2] - 1).sum()))
 
 
 def read_blocks(trials: Trials, voxels: Voxels) -> Iterator[list[np.ndarray]]:
