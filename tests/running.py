@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 def snakemake(workdir, *words, ok=True):
     """Run it in a folder, without credentials of this machine, and return what it printed; it must end as `ok` says."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "Snakefile", *words]
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "workflow" / "Snakefile", *words]
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
