@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+SNAKEFILE = REPOSITORY / "workflow" / "Snakefile"
 
 
 def snakemake(workdir, *words, ok=True):
     """Run it in a folder, without credentials of this machine, and return what it printed; it must end as `ok` says."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", REPOSITORY / "workflow" / "Snakefile", *words]
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", SNAKEFILE, *words]
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -19,7 +19,8 @@ from deepjuice.extraction.preview import dry_run_report, looked_at, printed_size
 from deepjuice.extraction.progress import say
 from deepjuice.extraction.selection import Names, choose, group_by_memory, search_uids
 from deepjuice.extraction.settings import SEEN_BY_THE_SAMPLE, MapSettings
-from deepjuice.memory import available_memory, format_bytes, parse_bytes, total_limit
+from deepjuice.memory import available_memory, total_limit
+from deepjuice.sizes import format_bytes, parse_bytes
 from juicyfruits.errors import InputError
 
 if TYPE_CHECKING:

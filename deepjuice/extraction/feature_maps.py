@@ -10,7 +10,7 @@ import torch
 
 from deepjuice.extraction.inputs import Batch
 from deepjuice.extraction.progress import progress_bar, say
-from deepjuice.memory import printed_total
+from deepjuice.sizes import printed_total
 from juicyfruits.errors import InputError
 
 

@@ -17,8 +17,9 @@ from deepjuice.extraction.metadata import get_feature_map_metadata
 from deepjuice.extraction.plan import MemoryPlan
 from deepjuice.extraction.selection import group_by_memory
 from deepjuice.loaders import Preprocess
-from deepjuice.memory import format_bytes, total_limit
+from deepjuice.memory import total_limit
 from deepjuice.reduction.projection import DEFAULT_METHOD
+from deepjuice.sizes import format_bytes
 from juicyfruits.errors import InputError
 
 

@@ -16,8 +16,9 @@ from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord
 from deepjuice.extraction.passes import autocast
 from deepjuice.extraction.rehearsal import Rehearsal, rehearse
-from deepjuice.memory import format_bytes, held_memory
+from deepjuice.memory import held_memory
 from deepjuice.reduction.projection import pool_memory
+from deepjuice.sizes import format_bytes
 from deepjuice.tracing import n_rows, run_model
 from juicyfruits.errors import InputError
 

@@ -13,7 +13,7 @@ from deepjuice.extraction.inspection import Inspection, MapRecord, inspect_maps
 from deepjuice.extraction.metadata import get_feature_map_metadata
 from deepjuice.extraction.progress import say
 from deepjuice.extraction.settings import MapSettings
-from deepjuice.memory import printed_total
+from deepjuice.sizes import printed_total
 from juicyfruits.errors import InputError
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from deepjuice.extraction.inspection import Inspection, MapRecord
-from deepjuice.memory import format_bytes
+from deepjuice.sizes import format_bytes
 from juicyfruits.errors import InputError, near_names
 
 Names = str | Sequence[str] | None

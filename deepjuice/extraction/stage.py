@@ -22,9 +22,10 @@ from deepjuice.extraction.progress import progress_bar
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader, check_is_store
 from deepjuice.extraction.store_writer import StoreWriter
 from deepjuice.loaders import Preprocess, get_data_loader
-from deepjuice.memory import format_bytes, total_limit
+from deepjuice.memory import total_limit
 from deepjuice.reduction import METHODS, ProjectionPool
 from deepjuice.reduction.projection import DEFAULT_METHOD
+from deepjuice.sizes import format_bytes
 from deepjuice.tracing import Event, tensors_in
 from juicyfruits.errors import InputError
 

@@ -8,7 +8,8 @@ import torch
 from deepjuice.cli import main
 from deepjuice.extraction import FeatureExtractor, forecast, get_feature_maps
 from deepjuice.loaders import get_data_loader
-from deepjuice.memory import held_memory, parse_bytes, total_limit
+from deepjuice.memory import held_memory, total_limit
+from deepjuice.sizes import parse_bytes
 from juicyfruits import write_benchmark
 
 from .conftest import to_tensor

@@ -27,7 +27,8 @@ from tqdm.auto import tqdm
 
 from deepjuice.alignment.linalg import BLOCK_BYTES, ArrayLike, as_matrix, blocks, working_dtype
 from deepjuice.devices import get_device
-from deepjuice.memory import available_memory, format_bytes, parse_bytes
+from deepjuice.memory import available_memory
+from deepjuice.sizes import format_bytes, parse_bytes
 from deepjuice.tensors import convert_to_tensor
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path, check_replaceable, digest, reading

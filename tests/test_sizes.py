@@ -1,6 +1,6 @@
 import pytest
 
-from deepjuice.memory import format_bytes, parse_bytes, printed_total
+from deepjuice.sizes import format_bytes, parse_bytes, printed_total
 from juicyfruits.errors import InputError
 
 
