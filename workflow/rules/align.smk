@@ -1,3 +1,4 @@
+# Scores all layers of a model, or one of the ranges that several jobs share.
 rule score:
     input:
         features=FEATURES,
@@ -6,23 +7,46 @@ rule score:
             *("responses.npy", "responses.csv", "responses.parquet"),
         ),
     output:
-        SCORES,
+        SCORES if N_PARTS == 1 else temp(PART),
     log:
-        f"{LOGS}/score/{{benchmark}}/{{model}}.log",
+        f"{LOGS}/score/{{benchmark}}/{SCORED}.log",
     benchmark:
-        f"{LOGS}/score/{{benchmark}}/{{model}}.tsv"
+        f"{LOGS}/score/{{benchmark}}/{SCORED}.tsv"
     # Many small decompositions: models side by side finish sooner than one model on many threads.
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=score_mb,
+        runtime=score_minutes,
         device=config["device"],
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         options=options(seed=config["seed"], **config["score"]),
+        part="" if N_PARTS == 1 else f"--part {{part}}/{N_PARTS}",
         version=versions.SCORE,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} {params.options:q}"
-        " --device {resources.device} 2> >(tee {log:q} >&2)"
+        " {params.part} --device {resources.device} 2> >(tee {log:q} >&2)"
+
+
+if N_PARTS > 1:
+
+    rule join:
+        input:
+            expand(PART, part=range(1, N_PARTS + 1), allow_missing=True),
+        output:
+            SCORES,
+        log:
+            f"{LOGS}/join/{{benchmark}}/{{model}}.log",
+        benchmark:
+            f"{LOGS}/join/{{benchmark}}/{{model}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=score_mb,
+            runtime=lambda wildcards, attempt: 30 * attempt,
+        params:
+            version=versions.SCORE,
+        shell:
+            "deepjuice join {output:q} {input:q} 2> >(tee {log:q} >&2)"
 
 
 rule aggregate:
@@ -36,7 +60,8 @@ rule aggregate:
         f"{LOGS}/aggregate/{{benchmark}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: (30 + len(MODELS) // 10) * attempt,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
         version=versions.AGGREGATE,

@@ -1,4 +1,5 @@
 # Which benchmarks there are, and where each comes from: made here, fetched, in a folder as published, or your own.
+from juicyfruits import versions as data_versions
 from juicyfruits.datasets import DATASETS, check_settings
 from juicyfruits.nsd.terms import ACCEPTED
 
@@ -111,6 +112,36 @@ def benchmark_inputs(*names):
         return [f"{folder}/{name}" for name in names if Path(folder, name).exists()]
 
     return inputs
+
+
+def stimuli_settings(benchmark):
+    """What decides which pictures a prepared benchmark has: its features depend on these alone, not on its voxels."""
+    settings = BENCHMARKS[benchmark]
+    if settings["source"] == "folder":
+        return ""
+    chosen = only(settings, "source", "subjects", "image_set", "session")
+    if settings["source"] == "mini":
+        chosen |= {"seed": config["seed"], "mini": data_versions.MINI}
+    elif not is_fetched(settings):
+        chosen["path"] = settings["path"]
+    return json.dumps({**chosen, "prepare": data_versions.PREPARE})
+
+
+def stimuli_input(wildcards):
+    """Input of extraction: the benchmark, whatever its age if it is prepared and only other voxels are wanted."""
+    benchmark = wildcards.benchmark
+    files = benchmark_inputs("stimuli.csv")(wildcards)
+    if BENCHMARKS[benchmark]["source"] == "folder":
+        return files
+    recorded = Path(f"{DATA}/raw/{benchmark}.prepared.json")
+    release = Path(release_input(wildcards))
+    same = (
+        recorded.exists()
+        and recorded.read_text() == stimuli_settings(benchmark)
+        and release.exists()
+        and release.stat().st_mtime <= recorded.stat().st_mtime
+    )
+    return ancient(files) if same else files
 
 
 @cache

@@ -2,7 +2,6 @@ import json
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
@@ -60,6 +59,10 @@ check("config", config, "../schemas/config.schema.yaml")
 DATA, RESULTS = config["data"], config["results"]
 FEATURES = f"{RESULTS}/{{benchmark}}/features/{{model}}.zarr"
 SCORES = f"{RESULTS}/{{benchmark}}/scores/{{model}}.nc"
+# Several jobs may share the layers of one model; it changes no number.
+N_PARTS = config["score"].pop("parts")
+SCORED = "{model}" if N_PARTS == 1 else f"parts/{{model}}/{{part}}-of-{N_PARTS}"
+PART = f"{RESULTS}/{{benchmark}}/scores/{SCORED}.nc"
 TABLES = [
     f"{RESULTS}/{{benchmark}}/{name}"
     for name in (
@@ -82,46 +85,14 @@ def options(**values):
 
 
 include: "benchmarks.smk"
-
-
-def model_uids():
-    """The models to run: those of the config, or the whole table, each of them known."""
-    path = config["model_table"]
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, index_col=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise WorkflowError(f"model_table: {path} cannot be read: {error}") from None
-    check(path, table, "../schemas/models.schema.yaml")
-    uids = config["models"] or table["model_uid"].tolist()
-    repeated = sorted({uid for uid in uids if uids.count(uid) > 1})
-    if repeated or not uids:
-        problem = f"names {', '.join(repeated)} twice" if repeated else "has no models"
-        raise WorkflowError(
-            f"{path if config['models'] is None else 'models'} {problem}"
-        )
-    return uids
-
-
-def check_models(uids):
-    """Refuse unknown models before anything runs; asked only where something is to be computed, since it takes time."""
-    wanted = expand(SCORES, benchmark=BENCHMARKS, model=uids)
-    if not all(Path(path).exists() for path in wanted):
-        from deepjuice.model_zoo import get_model_card
-
-        for uid in uids:
-            try:
-                get_model_card(uid)
-            except InputError as error:
-                raise WorkflowError(str(error)) from None
-
-
-MODELS = model_uids()
-check_models(MODELS)
+include: "models.smk"
+include: "sizes.smk"
 
 
 wildcard_constraints:
     benchmark="|".join(BENCHMARKS),
     model="[A-Za-z0-9_.-]+",
+    part="[0-9]+",
 
 
 def summary():

@@ -1,6 +1,3 @@
-from juicyfruits import versions as data_versions
-
-
 # On the machine where snakemake runs: the nodes of a cluster often have no way out.
 localrules:
     fetch,
@@ -17,7 +14,8 @@ rule make_mini:
         entry="|".join(MADE) or "none",
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=30,
     params:
         seed=config["seed"],
         version=data_versions.MINI,
@@ -54,7 +52,7 @@ rule prepare:
         release_input,
     output:
         folder=directory(f"{DATA}/{{benchmark}}"),
-        # A folder that was prepared by hand lacks it, and is prepared again as the configuration says.
+        # What decided its pictures. A folder that was prepared by hand lacks it, and is prepared again.
         settings=f"{DATA}/raw/{{benchmark}}.prepared.json",
     log:
         f"{LOGS}/prepare/{{benchmark}}.log",
@@ -64,11 +62,13 @@ rule prepare:
         benchmark="|".join(PREPARED) or "none",
     threads: n_subjects
     resources:
-        mem_mb=lambda wildcards, threads: 2000 * threads,
+        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
         jobs=prepare_jobs,
     params:
         words=prepare_words,
+        stimuli=lambda wildcards: stimuli_settings(wildcards.benchmark),
         version=data_versions.PREPARE,
     shell:
         "juicyfruits prepare {params.words:q} {resources.jobs} 2> >(tee {log:q} >&2)"
-        " && cp {output.folder:q}/benchmark.json {output.settings:q}"
+        " && printf %s {params.stimuli:q} > {output.settings:q}"

@@ -1,22 +1,20 @@
 rule extract:
     input:
-        benchmark_inputs("stimuli.csv"),
+        stimuli=stimuli_input,
+        known=known_model,
     output:
         directory(FEATURES),
     log:
         f"{LOGS}/extract/{{benchmark}}/{{model}}.log",
     benchmark:
         f"{LOGS}/extract/{{benchmark}}/{{model}}.tsv"
-    threads: workflow.cores
+    threads: workflow.cores or 8
     resources:
-        mem_mb=4000,
+        mem_mb=extract_mb,
+        runtime=extract_minutes,
         # What changes no number is a resource: another batch size reruns nothing.
         batch_size=config["extract"]["batch_size"],
-        memory_limit=(
-            f"--memory-limit {config['extract']['memory_limit']}"
-            if config["extract"]["memory_limit"]
-            else ""
-        ),
+        memory_limit=extract_limit,
         device=config["device"],
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
@@ -28,6 +26,7 @@ rule extract:
             },
         ),
         pictures=own_pictures,
+        stimuli=lambda wildcards: stimuli_settings(wildcards.benchmark),
         version=versions.EXTRACT,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} {params.options:q}"

@@ -9,7 +9,8 @@ rule report:
         f"{LOGS}/report/report.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
     params:
         results=lambda wildcards, output: Path(output[0]).parent,
         config=json.dumps(config),

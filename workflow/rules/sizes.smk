@@ -1,0 +1,49 @@
+# Memory (MB) and time (minutes) that jobs ask a cluster for; a job that was ended for want of them asks for more.
+from deepjuice.sizes import parse_bytes
+
+try:
+    limit = config["extract"]["memory_limit"]
+    EXTRACT_LIMIT = None if limit is None else parse_bytes(limit)
+except InputError as error:
+    raise WorkflowError(f"config: extract: {error}") from None
+
+
+def extract_limit(wildcards, attempt):
+    """The most bytes that extraction may hold, which the plan of its memory keeps to."""
+    return f"--memory-limit {EXTRACT_LIMIT * attempt}" if EXTRACT_LIMIT else ""
+
+
+def extract_mb(wildcards, attempt):
+    """The limit and a third of it, for the processes that load pictures."""
+    return int((EXTRACT_LIMIT or 6 * 2**30) * 4 / 3 / 2**20) * attempt
+
+
+def extract_minutes(wildcards, attempt):
+    """Half an hour, and 50 pictures a minute: a large network without a GPU."""
+    return (30 + n_stimuli(wildcards.benchmark) // 50) * attempt
+
+
+def score_mb(wildcards, attempt):
+    """A base, and a number of copies of the responses and of a map."""
+    copies = 3 * responses_mb(wildcards.benchmark)
+    return int(2500 + copies + n_stimuli(wildcards.benchmark) * 0.2) * attempt
+
+
+def score_minutes(wildcards, attempt):
+    """What a thousand maps against the responses take at most, divided among the parts."""
+    return int(30 + 2 * responses_mb(wildcards.benchmark) / N_PARTS) * attempt
+
+
+def n_stimuli(benchmark):
+    """Pictures of a benchmark; 0 as long as it is not prepared."""
+    try:
+        with Path(benchmark_folder(benchmark), "stimuli.csv").open("rb") as table:
+            return sum(1 for _ in table) - 1
+    except OSError:
+        return 0
+
+
+def responses_mb(benchmark):
+    """Size of a benchmark's responses; 0 as long as it is not prepared."""
+    files = Path(benchmark_folder(benchmark)).glob("responses.*")
+    return sum(file.stat().st_size for file in files) / 2**20
