@@ -26,12 +26,14 @@ from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
 from deepjuice.results import SPLITS, get_results_max
 from deepjuice.scoring.brain import Brain
+from deepjuice.scoring.join import join_parts
+from deepjuice.scoring.parts import Part
 from deepjuice.scoring.settings import METRICS, ScoreSettings
-from deepjuice.scoring.table import add_ceilings, attributes, empty_table, warn_of_edges
+from deepjuice.scoring.table import add_ceilings, attributes, empty_table
 from deepjuice.scoring.uncertainty import Uncertainty
 from juicyfruits import Benchmark
 
-__all__ = ["METRICS", "ScoreSettings", "get_results_max", "score_model"]
+__all__ = ["METRICS", "Part", "ScoreSettings", "get_results_max", "join_parts", "score_model", "score_part"]
 
 
 def score_model(
@@ -63,13 +65,40 @@ def score_model(
     Raises:
         InputError: when the store is of other stimuli, or a region is unknown.
     """
+    return join_parts([score_part(store, benchmark, Part(), settings, device, progress)])
+
+
+def score_part(
+    store: FeatureStore,
+    benchmark: Benchmark,
+    part: Part,
+    settings: ScoreSettings | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> xr.Dataset:
+    """Score one range of a store's maps; `join_parts` makes of all ranges what `score_model` returns, to the bit.
+
+    Each part prepares the brain's side anew. The bits are those of one machine with one number of threads.
+
+    Args:
+        store, benchmark, settings, device, progress: as of `score_model`.
+        part: which range of the maps, in the order of the computation; it may be empty.
+
+    Returns:
+        The scores of these maps, and what joining needs of them, for `write_part` or `join_parts`.
+
+    Raises:
+        InputError: as `score_model`.
+    """
     settings, device = settings or ScoreSettings(), get_device(device)
     store.check_stimuli(benchmark.name, benchmark.stimulus_digest)
     start = time.perf_counter()
     benchmark = benchmark.subset(rois=settings.rois)
     brain = Brain(benchmark, settings, device)
-    scores = _Scores(brain, empty_table(store, brain))
-    bar = tqdm(store.maps, f"{store.header.model_uid}: scoring", unit="map", disable=not progress)
+    maps = store.maps[part.layers(len(store.maps))]
+    scores = _Scores(brain, empty_table(store, brain, maps))
+    label = "" if part.of == 1 else f" part {part}"
+    bar = tqdm(maps, f"{store.header.model_uid}: scoring{label}", unit="map", disable=not progress)
     for layer, record in enumerate(bar):
         X = torch.from_numpy(store[record.uid]).to(device)
         scores.spectrum(layer, X)
@@ -77,15 +106,15 @@ def score_model(
             scores.geometry(layer, projected_pearson_rdm(X, store.row_means(record.uid), store.ones(record.uid)))
         if {"eReg", "eRSA"} & set(brain.metrics):
             scores.encoding(layer, X)
-    scores.uncertainty.finish()
+    scores.uncertainty.add_state()
     add_ceilings(scores.table, brain)
-    warn_of_edges(scores.table, settings)
     scores.table.attrs.update(attributes(store, benchmark, settings, device, time.perf_counter() - start))
+    scores.table.attrs["part"] = str(part)
     return scores.table
 
 
 class _Scores:
-    """Fills one model's table, a layer at a time."""
+    """Fills the table of one part, a layer at a time."""
 
     def __init__(self, brain: Brain, table: xr.Dataset):
         self.brain, self.table = brain, table

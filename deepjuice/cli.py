@@ -83,11 +83,13 @@ def _extraction_options(args: argparse.Namespace) -> dict[str, Any]:
 def score(args: argparse.Namespace) -> None:
     """Score a feature store against a benchmark."""
     from deepjuice.alignment import DEFAULT_ALPHAS
-    from deepjuice.benchmark import METRICS, ScoreSettings, score_model
+    from deepjuice.benchmark import METRICS, Part, ScoreSettings, score_model, score_part
     from deepjuice.extraction import FeatureStore
     from deepjuice.results import write_scores
+    from deepjuice.scoring.parts import write_part
     from juicyfruits import Benchmark
 
+    part = Part.parse(args.part) if args.part else None
     settings = ScoreSettings(
         metrics=tuple(args.metrics or METRICS),
         alphas=tuple(args.alphas or DEFAULT_ALPHAS),
@@ -97,7 +99,22 @@ def score(args: argparse.Namespace) -> None:
         n_permutations=args.n_permutations,
         seed=args.seed,
     )
-    write_scores(score_model(FeatureStore(args.features), Benchmark(args.benchmark), settings, args.device), args.out)
+    store, benchmark = FeatureStore(args.features), Benchmark(args.benchmark)
+    if part:
+        write_part(score_part(store, benchmark, part, settings, args.device), args.out)
+    else:
+        write_scores(score_model(store, benchmark, settings, args.device), args.out)
+
+
+def join(args: argparse.Namespace) -> None:
+    """Make one model's score file of all parts of its scoring."""
+    from deepjuice.results import write_scores
+    from deepjuice.scoring.join import join_parts
+    from deepjuice.scoring.parts import open_parts
+
+    with open_parts(args.parts) as parts:
+        scores = join_parts(parts)
+    write_scores(scores, args.out)
 
 
 def aggregate(args: argparse.Namespace) -> None:
@@ -167,7 +184,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--n-bootstraps", type=int, default=1000, help="resamples behind intervals, 0: none (1000)")
     command.add_argument("--n-permutations", type=int, default=1000, help="shuffles behind p-values, 0: none (1000)")
     command.add_argument("--seed", type=int, default=0, help="of resamples and shuffles (0)")
+    command.add_argument(
+        "--part", metavar="K/N", help="score the K-th of N ranges of layers only; OUT is a part, for deepjuice join"
+    )
     _add_device(command)
+
+    command = add(join)
+    command.add_argument("out", help="score file to write, .nc")
+    command.add_argument("parts", nargs="+", help="files of all parts, as deepjuice score --part wrote them")
 
     command = add(aggregate)
     command.add_argument("out", help="results folder to write the tables to")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 
 from deepjuice import versions
 from deepjuice.alignment import count_at_edges, noise_ceiling_r, rdm_ceilings
+from deepjuice.extraction.inspection import MapRecord
 from deepjuice.extraction.store import FeatureStore
 from deepjuice.results import SPLITS, existing_cells
 from deepjuice.scoring.brain import Brain
@@ -24,17 +26,17 @@ log = logging.getLogger(__name__)
 CELL = ("metric", "layer", "region", "subject", "split")
 
 
-def empty_table(store: FeatureStore, brain: Brain) -> xr.Dataset:
-    """Return the whole dataset with NaN where scores go."""
-    maps, benchmark = store.maps, brain.benchmark
+def empty_table(store: FeatureStore, brain: Brain, maps: Sequence[MapRecord]) -> xr.Dataset:
+    """Return the dataset of some of a store's maps, with NaN where scores go; that of none has all dims, too."""
+    benchmark = brain.benchmark
     sizes = {
         "metric": list(brain.metrics),
-        "layer": [record.uid for record in maps],
+        "layer": np.array([record.uid for record in maps], dtype=str),
         "region": benchmark.rois,
         "subject": benchmark.subjects,
         "split": list(SPLITS),
         "neuroid": benchmark.metadata.index.astype(str).tolist(),
-        "component": range(min(len(benchmark.train) - 1, max(store.header.width(record) for record in maps))),
+        "component": range(min(len(benchmark.train) - 1, max(store.header.width(record) for record in store.maps))),
     }
 
     def empty(*dims: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -42,10 +44,10 @@ def empty_table(store: FeatureStore, brain: Brain) -> xr.Dataset:
 
     last = max(record.order for record in store.header.maps)
     coords = {dim: labels for dim, labels in sizes.items() if dim not in ("neuroid", "component")}
-    coords["layer_path"] = ("layer", [record.path for record in maps])
-    coords["layer_index"] = ("layer", [record.order for record in maps])
-    coords["layer_depth"] = ("layer", [record.order / max(last, 1) for record in maps])
-    variables = {name: empty(*CELL) for name in ("score", "ci_low", "ci_high", "p_value", "p_max")}
+    coords["layer_path"] = ("layer", np.array([record.path for record in maps], dtype=str))
+    coords["layer_index"] = ("layer", np.array([record.order for record in maps], dtype=np.int64))
+    coords["layer_depth"] = ("layer", np.array([record.order / max(last, 1) for record in maps], dtype=np.float64))
+    variables = {name: empty(*CELL) for name in ("score", "ci_low", "ci_high", "p_value")}
     variables |= {name: empty("metric", "layer", "region", "split") for name in ("mean_ci_low", "mean_ci_high")}
     variables |= {name: empty("metric", "region", "subject", "split") for name in ("ceiling", "ceiling_low")}
     variables["n_features"] = ("layer", np.array([record.n_features for record in maps], dtype=np.int64))

@@ -7,6 +7,7 @@ that is scored with the same seed, so that models can be compared resample by re
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,14 +25,14 @@ from deepjuice.alignment.inference.resampling import (
     p_values,
 )
 from deepjuice.alignment.inference.spread import deflate, over_subjects
-from deepjuice.results import MEAN, SPLITS
+from deepjuice.results import SPLITS
 from deepjuice.scoring.brain import Brain
 
 LEVEL = 0.95
 
 
 class Uncertainty:
-    """Fills the intervals and p-values of a score table, a layer at a time; in the end those of the best layers.
+    """Fills the intervals and p-values of a score table, a layer at a time; in the end adds what joining needs.
 
     Layers are taken in by `encoding` and `geometry`, once their scores stand in the table, train before test.
 
@@ -83,37 +84,31 @@ class Uncertainty:
         if self.brain.settings.n_permutations and split == "test":
             self._add_null(metric, layer, self._geometers[split].permute(rdms))
 
-    def finish(self) -> None:
-        """Write what is known only after the last layer: p-values over all layers, and the best layers' resamples."""
-        for metric, null in self._null.items():
-            if null.null is not None:
-                for layer, corrected in enumerate(null.p_values(self._observed(metric, "test"))):
-                    self.brain.fill(self.table, "p_max", metric, layer, "test", corrected)
-        self._write_best()
-        settings = self.brain.settings
-        enough = np.bincount(self.brain.regions) >= MIN_SUBJECTS
+    def add_state(self) -> None:
+        """Write into the table what is needed of these layers when all are known: a part of a scoring (`join_parts`).
+
+        On `cell`, the pairs of region and subject, and on `place`, these and the means over subjects of every region:
+        the largest null scores `null_max`; of the best layer on train, chosen anew in every resample, the scores
+        `best_train` and `best_test`; and the fewest degrees of freedom of any layer, `least_df`. Without a layer they
+        are NaN and infinity, to which every layer is preferred. Precision is that of the work.
+        """
+        brain, settings = self.brain, self.brain.settings
+        n_cells, n_regions, n_subjects = len(brain.regions), len(brain.benchmark.rois), len(brain.benchmark.subjects)
+        null, best = self._null.values(), self._best.values()
+        shuffled, resampled = (settings.n_permutations, n_cells), (settings.n_bootstraps, n_cells + n_regions)
+        states = {
+            "null_max": (("shuffle", "cell"), _stacked([n.null for n in null], shuffled)),
+            "best_train": (("resample", "place"), _stacked([b.train for b in best], resampled)),
+            "best_test": (("resample", "place"), _stacked([b.resamples for b in best], resampled)),
+            "least_df": (("place",), _stacked([self._df.get(m) for m in brain.metrics], resampled[1:], torch.inf)),
+        }
+        self.table.update({name: (("metric", *dims), values) for name, (dims, values) in states.items()})
+        self.table["place_region"] = ("place", [*brain.regions, *range(n_regions)])
+        self.table["place_best_of"] = ("place", [*brain.subjects, *[n_subjects] * n_regions])
+        enough = np.bincount(brain.regions) >= MIN_SUBJECTS
         self.table["subjects_resampled"] = ("region", enough & bool(settings.n_bootstraps))
         drawn = {"bootstraps": settings.n_bootstraps, "permutations": settings.n_permutations, "seed": settings.seed}
         self.table.attrs["resampling"] = json.dumps(drawn | {"level": LEVEL})
-
-    def _write_best(self) -> None:
-        benchmark, dims = self.brain.benchmark, ("metric", "region", "best_of")
-        shape = len(self.brain.metrics), len(benchmark.rois), len(benchmark.subjects) + 1
-        resamples = np.full((*shape, self.brain.settings.n_bootstraps), np.nan, dtype=np.float32)
-        ends, df = np.full((2, *shape), np.nan, dtype=np.float32), np.full(shape, np.nan, dtype=np.float32)
-        regions = [*self.brain.regions, *range(shape[1])]
-        subjects = [*self.brain.subjects, *[shape[2] - 1] * shape[1]]
-        for number, metric in enumerate(self.brain.metrics):
-            if self.brain.settings.n_bootstraps:
-                best = self._best[metric].resamples
-                resamples[number, regions, subjects] = best.T.cpu()
-                df[number, regions, subjects] = self._df[metric].cpu()
-                for end, values in zip(ends, confidence_interval(best, LEVEL, self._df[metric]), strict=True):
-                    end[number, regions, subjects] = values.cpu()
-        self.table["best_resamples"] = ((*dims, "resample"), resamples)
-        for name, values in (("best_ci_low", ends[0]), ("best_ci_high", ends[1]), ("best_df", df)):
-            self.table[name] = (dims, values)
-        self.table.coords["best_of"] = [*benchmark.subjects, MEAN]
 
     def _add_resamples(self, metric: str, layer: int, split: str, resamples: Tensor) -> None:
         """Fill the intervals of a layer's cells and of their means over subjects; let it compete for the best layer."""
@@ -141,3 +136,9 @@ class Uncertainty:
         """Return the scores that stand in the table, (layers, cells)."""
         scores = self.table["score"].values[self.brain.metrics.index(metric), ..., SPLITS.index(split)]
         return torch.from_numpy(scores[:, self.brain.regions, self.brain.subjects]).to(self._places["regions"].device)
+
+
+def _stacked(found: Sequence[Tensor | None], shape: tuple[int, ...], nothing: float = torch.nan) -> np.ndarray:
+    """Return what was found of every metric, (metrics, *shape); `nothing` everywhere where there was no layer."""
+    filled = [torch.full(shape, nothing, dtype=torch.float64) if values is None else values.cpu() for values in found]
+    return torch.stack(filled).numpy()
