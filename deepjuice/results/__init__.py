@@ -3,7 +3,8 @@
 from deepjuice.results.best import COMPARISON_COLUMNS, best_table, compare_models
 from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
 from deepjuice.results.merge import aggregate
-from deepjuice.results.schema import SCHEMA_VERSION, check_scores, read_scores, write_scores
+from deepjuice.results.schema import SCHEMA_VERSION, check_scores
+from deepjuice.results.storage import read_scores, write_scores
 from deepjuice.results.tidy import (
     BEST_COLUMNS,
     MEAN,

@@ -11,7 +11,8 @@ import xarray as xr
 
 from deepjuice.results.best import best_table, compare_models
 from deepjuice.results.cells import count_neuroids, measured_pairs
-from deepjuice.results.schema import AGGREGATE_VARIABLES, OWN_VARIABLES, VARIABLES, checked, open_scores, write_scores
+from deepjuice.results.schema import AGGREGATE_VARIABLES, OWN_VARIABLES, VARIABLES
+from deepjuice.results.storage import checked, open_scores, write_scores
 from deepjuice.results.summary import summary
 from deepjuice.results.tidy import to_tidy
 from juicyfruits.errors import InputError

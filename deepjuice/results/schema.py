@@ -1,12 +1,9 @@
-"""The score dataset: what it must hold, and how it is written and read."""
+"""The score dataset: what it must hold."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Number
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +12,9 @@ import xarray as xr
 from deepjuice.results.cells import FITTED_METRICS, SPLITS, existing_cells
 from deepjuice.results.tidy import MEAN
 from juicyfruits.errors import InputError
-from juicyfruits.files import atomic_path
 
 SCHEMA_VERSION = 2
 _CELL = ("metric", "layer", "region", "subject", "split")
-_DAMAGED = (OSError, KeyError, RuntimeError, UnicodeDecodeError)  # what h5py and h5netcdf raise for wrong bytes
 _KINDS = {
     "float32": lambda d: d == np.float32,
     "float": lambda d: d.kind == "f",
@@ -110,14 +105,14 @@ def is_aggregate(ds: xr.Dataset) -> bool:
     return "model_uid" in ds.coords
 
 
-def check_scores(ds: xr.Dataset) -> None:
+def check_scores(ds: xr.Dataset, per_voxel: bool = True) -> None:
     """Raise InputError, one sentence naming the variable or dim, unless `ds` is a valid score dataset.
 
     Valid is: every required variable with its dims in order and its dtype, none unknown; splits train, test, all;
     unique labels, those of `best_of` being the subjects and "mean"; layers in execution order with depths from 0 to 1;
     attributes that are text or numbers, with `model_uid` and `benchmark` among them; and NaN wherever no cell exists
     (eReg and eRSA on split "all", a pair of region and subject without voxels). Both a model's own file and the
-    aggregate of all models are checked.
+    aggregate of all models are checked. Without `per_voxel` the scores of single voxels are not looked at, nor read.
 
     >>> check_scores(xr.Dataset())
     Traceback (most recent call last):
@@ -137,7 +132,7 @@ def check_scores(ds: xr.Dataset) -> None:
     _check_labels(ds)
     _check_layers(ds)
     if voxels:
-        _check_neuroids(ds)
+        _check_neuroids(ds, per_voxel)
     elif aggregate and "measured" not in ds:
         raise _bad("variable 'measured' is missing; an aggregate must say which pairs of region and subject exist")
     elif not aggregate and set(FITTED_METRICS) & set(ds.metric.values.tolist()):
@@ -147,74 +142,8 @@ def check_scores(ds: xr.Dataset) -> None:
     _check_cells(ds)
 
 
-def write_scores(ds: xr.Dataset, path: str | Path) -> Path:
-    """Check `ds` and write it to `path` as compressed NetCDF4, whole or not at all; return the path.
-
-    The file gains the attribute `schema_version`; `ds` itself is left as it is. How a file that `ds` was read from
-    was packed (`ds[...].encoding`) has no say: text of that file's width would cut longer names short.
-
-    Raises InputError if `ds` is not valid (nothing is written) and OSError if the disk refuses.
-    """
-    check_scores(ds)
-    path = Path(path)
-    ds = ds.drop_encoding().assign_attrs(schema_version=SCHEMA_VERSION)
-    with atomic_path(path) as tmp:
-        ds.to_netcdf(tmp, engine="h5netcdf", format="NETCDF4", encoding=_encoding(ds))
-    return path
-
-
-def read_scores(path: str | Path) -> xr.Dataset:
-    """Read, check and return the score dataset at `path`, wholly in memory.
-
-    Raises InputError if the file is missing, is no NetCDF4, has another schema version or fails `check_scores`.
-    """
-    with open_scores(path) as ds:
-        ds = ds.load()
-    return checked(ds, path)
-
-
-@contextmanager
-def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
-    """Open the score dataset at `path` without checking it; arrays are read when used, inside the block.
-
-    Raises InputError if the file is missing, is no NetCDF4 or has another schema version.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"No score file at {path}; 'deepjuice score' writes one for each model.")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as ds:
-            version = ds.attrs.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")
-            texts = {n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"}  # as before writing
-            yield ds.assign(texts)
-    except _DAMAGED as error:
-        raise InputError(f"Score file {path} is no readable NetCDF4 ({error}); delete it, score again.") from error
-
-
-def checked(ds: xr.Dataset, path: str | Path) -> xr.Dataset:
-    """Return `ds` if it is valid; otherwise raise the InputError of `check_scores`, with the file's name before it."""
-    try:
-        check_scores(ds)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return ds
-
-
 def _bad(what: str) -> InputError:
     return InputError(f"Score dataset: {what}.")
-
-
-def _encoding(ds: xr.Dataset) -> dict[str, dict]:
-    """Deflate every numeric array (scores hardly shrink at higher levels); one layer a chunk, to be read alone."""
-    encoding: dict[str, dict] = {}
-    for name, variable in ds.variables.items():
-        if variable.dtype.kind not in "fiub" or not variable.size:
-            continue
-        chunks = tuple(1 if dim == "layer" and variable.ndim > 1 else n for dim, n in variable.sizes.items())
-        encoding[str(name)] = {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
-    return encoding
 
 
 def _check_fields(ds: xr.Dataset, fields: dict[str, Field], what: str) -> None:
@@ -276,11 +205,11 @@ def _check_layers(ds: xr.Dataset) -> None:
         raise _bad("coordinate 'layer_index' does not rise; layers stand in the order of execution")
 
 
-def _check_neuroids(ds: xr.Dataset) -> None:
+def _check_neuroids(ds: xr.Dataset, per_voxel: bool) -> None:
     strangers = set(ds.neuroid_subject.values.tolist()) - set(ds.subject.values.tolist())
     if strangers:
         raise _bad(f"coordinate 'neuroid_subject' names {sorted(strangers)[0]!r}, which is not in dim 'subject'")
-    if ds["encoding"].sel(split="all").notnull().any():  # ds.encoding is xarray's own attribute
+    if per_voxel and ds["encoding"].sel(split="all").notnull().any():  # ds.encoding is xarray's own attribute
         raise _bad("variable 'encoding' has values on split 'all', where nothing is fitted; expected NaN")
 
 
