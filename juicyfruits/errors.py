@@ -45,12 +45,16 @@ def first_names(names: Iterable, n: int = 3) -> str:
 def exit_status(program: str, run: Callable[[], int | None]) -> int:
     """Run a command and return its exit status, having told what stopped it in one line on stderr.
 
-    2 for bad input or what the system refuses, such as a full disk; 130 after Ctrl-C; 141 when nobody reads on.
+    2 for bad input or what the system refuses, such as a full disk; 130 after Ctrl-C; 141 when nobody reads on. A
+    command that a run of the workflow has started ends with that run (`juicyfruits.run_lock.join_run`).
 
     >>> exit_status("juice", lambda: None)
     0
     """
+    from juicyfruits.run_lock import join_run  # which imports this module
+
     try:
+        join_run()
         return run() or 0
     except BrokenPipeError:  # whoever read the output has read enough, such as `head`
         sys.stdout = None

@@ -116,11 +116,12 @@ def _remove_leftovers(path: Path) -> None:
     """Remove `.NAME.PID.tmp` of processes that are gone, and `.NAME.PID.old` where `path` itself stands."""
     for found in path.parent.glob(f".{glob.escape(path.name)}.*"):
         match = re.fullmatch(r"(\d+)\.(tmp|old)", found.name.removeprefix(f".{path.name}."))
-        if match and not _is_alive(int(match[1])) and (match[2] == "tmp" or path.exists()):
+        if match and not is_alive(int(match[1])) and (match[2] == "tmp" or path.exists()):
             remove(found)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
