@@ -10,9 +10,13 @@ REPOSITORY = Path(__file__).parents[1]
 SNAKEFILE = REPOSITORY / "workflow" / "Snakefile"
 
 
-def snakemake(workdir, *words, ok=True):
-    """Run it in a folder, without credentials of this machine, and return what it printed; it must end as `ok` says."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--snakefile", SNAKEFILE, *words]
+def snakemake(workdir, *words, ok=True, code=""):
+    """Run it in a folder, without credentials of this machine, and return what it printed; it must end as `ok` says.
+
+    `code` is Python that runs before, in the same process.
+    """
+    start = f"{code}\nfrom snakemake.cli import main; main()"
+    command = [sys.executable, "-c", start, "--cores", "all", "--snakefile", SNAKEFILE, *words]
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -29,9 +33,13 @@ def snakemake(workdir, *words, ok=True):
     return text
 
 
-def planned(workdir, *words):
+def planned(workdir, *words, code=""):
     """Job counts by rule of a dry run, without `all`."""
-    text = snakemake(workdir, "--dry-run", *words)
+    return job_counts(snakemake(workdir, "--dry-run", *words, code=code))
+
+
+def job_counts(text):
+    """Read the job counts by rule of what a dry run printed, without `all`."""
     if "Nothing to be done" in text:
         return {}
     table = re.search(r"^job +count\n-[- ]+\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE).group(1)

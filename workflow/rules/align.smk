@@ -60,7 +60,7 @@ rule aggregate:
         f"{LOGS}/aggregate/{{benchmark}}.tsv"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt: 4500 * attempt,
         runtime=lambda wildcards, attempt: (30 + len(MODELS) // 10) * attempt,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,

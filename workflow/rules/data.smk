@@ -14,7 +14,7 @@ rule make_mini:
         entry="|".join(MADE) or "none",
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
         seed=config["seed"],
@@ -62,7 +62,7 @@ rule prepare:
         benchmark="|".join(PREPARED) or "none",
     threads: n_subjects
     resources:
-        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+        mem_mb=lambda wildcards, threads, attempt: (500 + 2000 * threads) * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
         jobs=prepare_jobs,
     params:

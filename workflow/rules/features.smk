@@ -8,7 +8,7 @@ rule extract:
         f"{LOGS}/extract/{{benchmark}}/{{model}}.log",
     benchmark:
         f"{LOGS}/extract/{{benchmark}}/{{model}}.tsv"
-    threads: workflow.cores or 8
+    threads: 16
     resources:
         mem_mb=extract_mb,
         runtime=extract_minutes,

@@ -9,7 +9,7 @@ rule report:
         f"{LOGS}/report/report.tsv"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=lambda wildcards, attempt: 2500 * attempt,
         runtime=30,
     params:
         results=lambda wildcards, output: Path(output[0]).parent,

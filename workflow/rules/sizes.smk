@@ -14,8 +14,8 @@ def extract_limit(wildcards, attempt):
 
 
 def extract_mb(wildcards, attempt):
-    """The limit and a third of it, for the processes that load pictures."""
-    return int((EXTRACT_LIMIT or 6 * 2**30) * 4 / 3 / 2**20) * attempt
+    """The limit, a third of it for the processes that load pictures, and what Snakemake itself holds."""
+    return int((EXTRACT_LIMIT or 6 * 2**30) * 4 / 3 / 2**20 + 500) * attempt
 
 
 def extract_minutes(wildcards, attempt):
@@ -26,7 +26,7 @@ def extract_minutes(wildcards, attempt):
 def score_mb(wildcards, attempt):
     """A base, and a number of copies of the responses and of a map."""
     copies = 3 * responses_mb(wildcards.benchmark)
-    return int(2500 + copies + n_stimuli(wildcards.benchmark) * 0.2) * attempt
+    return int(3000 + copies + n_stimuli(wildcards.benchmark) * 0.2) * attempt
 
 
 def score_minutes(wildcards, attempt):
