@@ -3,6 +3,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import validate
 
 from deepjuice import versions
@@ -102,3 +103,10 @@ def summary():
         for path in expand(f"{RESULTS}/{{benchmark}}/summary.txt", benchmark=BENCHMARKS)
     ]
     return "\n" + "\n".join(text.read_text() for text in texts if text.exists())
+
+
+# The logger `deepjuice` learns from this what is up to date and where the results are; others print nothing of it.
+logger.info(
+    None,
+    extra={"about": {"workflow": workflow, "summary": summary, "results": RESULTS}},
+)
