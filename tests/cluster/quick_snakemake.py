@@ -1,0 +1,9 @@
+"""Snakemake that asks Slurm for news every second: as it is, it waits 10 seconds longer after every answer without any."""
+
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+
+if __name__ == "__main__":
+    main()
