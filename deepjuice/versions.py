@@ -8,5 +8,5 @@ __version__ = "0.1.0"
 
 EXTRACT = 2  # deepjuice.extraction.stage: values in the feature store
 SCORE = 3  # deepjuice.benchmark and deepjuice.scoring: values in the score files
-AGGREGATE = 2  # deepjuice.results: the merged tables
+AGGREGATE = 3  # deepjuice.results: the merged tables
 REPORT = 2  # deepjuice.report: the page

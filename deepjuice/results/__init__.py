@@ -1,7 +1,8 @@
 """Score tables: one xarray schema, a file a model, one table for all (see docs/results-schema.md)."""
 
-from deepjuice.results.best import COMPARISON_COLUMNS, best_table, compare_models
+from deepjuice.results.best import best_table
 from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
+from deepjuice.results.compare import COMPARISON_COLUMNS, MAX_ALL_PAIRS, compare_models
 from deepjuice.results.merge import aggregate
 from deepjuice.results.schema import SCHEMA_VERSION, check_scores
 from deepjuice.results.storage import read_scores, write_scores
@@ -19,6 +20,7 @@ from deepjuice.results.tidy import (
 __all__ = [
     "BEST_COLUMNS",
     "COMPARISON_COLUMNS",
+    "MAX_ALL_PAIRS",
     "MEAN",
     "SCHEMA_VERSION",
     "SPLITS",

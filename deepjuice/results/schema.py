@@ -64,6 +64,8 @@ VARIABLES = {
     "measured": Field(("region", "subject"), "bool", required=False),
     "n_neuroids": Field(("region", "subject"), "int64", required=False),
 }
+# A number for every layer and cell: all that is large of the region level.
+LAYER_ARRAYS = {name: field for name, field in VARIABLES.items() if field.dims[:2] == ("metric", "layer")}
 # Only in a model's own file.
 OWN_VARIABLES = {
     "eigenspectrum": Field(("layer", "component"), "float32"),

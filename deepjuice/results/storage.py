@@ -40,11 +40,13 @@ def write_with_room(ds: xr.Dataset, path: str | Path, fields: Mapping[str, Field
     """
     _write(ds, Path(path))
     with h5netcdf.File(path, "a") as file:
+        coordinates = file["n_features"].attrs["coordinates"]  # by which readers know what labels a layer
         for name, field in fields.items():
             sizes = {dim: ds.sizes[dim] for dim in field.dims}
             room = {"dtype": np.float32, "fillvalue": np.float32(np.nan)}
             packing = {"chunks": _chunks(sizes), "compression": "gzip", "compression_opts": 1, "shuffle": True}
-            file.create_variable(name, field.dims, **room, **packing)
+            variable = file.create_variable(name, field.dims, **room, **packing)
+            variable.attrs["coordinates"] = coordinates
 
 
 def fill_layers(file: h5py.File, start: int, arrays: Mapping[str, np.ndarray]) -> None:

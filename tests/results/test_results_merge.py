@@ -1,15 +1,30 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 import xarray as xr
+from aggregate_oracle import tables
 
 from deepjuice.results import COMPARISON_COLUMNS, aggregate, best_layers, merge, read_scores, to_tidy, write_scores
+from deepjuice.results.merge import TABLES
 from juicyfruits.errors import InputError
+
+
+@pytest.mark.parametrize("benchmark, uids", [("toy", ("net_a", "net_b", "net_a_random")), ("rdms", ("a", "b"))])
+def test_tables_made_model_by_model_are_those_made_at_once(results, benchmark, uids):
+    folder = results / benchmark
+    expected = tables([folder / "scores" / f"{uid}.nc" for uid in uids])
+    xr.testing.assert_identical(read_scores(folder / "scores.nc"), expected["scores.nc"])
+    for name in ("scores.parquet", "comparisons.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / name), expected[name], check_exact=True)
+    best = expected["best_layers.csv"].to_csv(index=False, float_format="%.6g")
+    assert (folder / "best_layers.csv").read_text() == best
 
 
 def test_aggregate_against_pandas_by_hand(models, results):
@@ -107,6 +122,8 @@ DIFFERENT = {
     "subjects": lambda make: make("net_b", subjects=("subj01", "subj03"), missing_pairs=(("V4", "subj03"),)),
     "voxels": lambda make: make("net_b", voxels_per_pair=6),
     "metrics": lambda make: make("net_b").isel(metric=[0, 1]),
+    "best_of": lambda make: make("net_b").isel(best_of=[1, 0, 2]),
+    "resamples": lambda make: make("net_b").isel(resample=slice(30)),
     "ceilings": lambda make: make("net_b").assign(ceiling=make("net_b")["ceiling"] * 0.9),
 }
 
@@ -148,31 +165,52 @@ def test_other_misuse(results, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["scores.nc", "scores.parquet", "best_layers.csv", "summary.txt"])
+@pytest.mark.parametrize("name", TABLES)
 def test_a_folder_in_a_table_s_place_is_left_alone(results, tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "thesis.txt").write_text("dear")
     with pytest.raises(InputError, match=name):
         aggregate([results / "toy" / "scores" / "net_a.nc"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name / "thesis.txt").read_text() == "dear"
 
 
-def test_an_error_while_writing_leaves_the_old_tables(results, tmp_path, monkeypatch):
-    path = results / "toy" / "scores" / "net_a.nc"
-    (tmp_path / "scores.parquet").write_bytes(b"old")
+def test_an_error_at_the_very_end_leaves_all_old_tables(results, tmp_path, monkeypatch):
+    for name in TABLES:
+        (tmp_path / name).write_text("old")
 
-    def fail_late(frame, path, **kwargs):
-        path.write_bytes(b"half")
+    def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail_late)
+    monkeypatch.setattr(merge, "summary", fail)
     with pytest.raises(OSError, match="disk full"):
-        aggregate([path], tmp_path)
-    assert (tmp_path / "scores.parquet").read_bytes() == b"old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.nc", "scores.parquet"]
+        aggregate([results / "toy" / "scores" / "net_a.nc"], tmp_path, progress=False)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(TABLES, "old")
 
 
-def test_only_region_level_arrays_are_held(results):
-    part, identity = merge._read_region_level(results / "toy" / "scores" / "net_a.nc")
-    assert not any("neuroid" in variable.dims for variable in part.variables.values())
-    assert identity["voxels"].startswith("35 voxels, digest ")
+def test_arrays_of_voxels_and_layers_are_not_read(results, tmp_path):
+    path = tmp_path / "net_a.nc"
+    path.write_bytes((results / "toy" / "scores" / "net_a.nc").read_bytes())
+    with h5py.File(path) as file:
+        chunks = [file[name].id.get_chunk_info(0) for name in ("encoding", "alpha", "eigenspectrum")]
+    with path.open("r+b") as file:
+        for chunk in chunks:
+            file.seek(chunk.byte_offset)
+            file.write(b"x" * chunk.size)
+    with pytest.raises(InputError, match="no readable NetCDF4"):
+        read_scores(path)
+    assert len(pd.read_parquet(aggregate([path], tmp_path / "toy", progress=False)["scores.parquet"]))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_models(make, tmp_path):
+    """Six models take little more than two: the rows of the small tables, and not the layers."""
+    paths = [write_scores(make(f"net_{i}", 80), tmp_path / f"{i}.nc") for i in range(6)]
+    aggregate(paths[:2], tmp_path / "toy", progress=False)  # what is imported does not count
+    peaks = []
+    for some in (paths[:2], paths):
+        tracemalloc.start()
+        aggregate(some, tmp_path / "toy", progress=False)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.4 * peaks[0]
