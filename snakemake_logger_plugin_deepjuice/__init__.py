@@ -122,10 +122,8 @@ class LogHandler(LogHandlerBase):
 
     def _begin(self, counts: dict[str, int]) -> None:
         """Say what is going to run, and follow it from now on."""
-        workflow = self.about.get("workflow")
-        # A copy, as the scheduler goes on meanwhile.
-        jobs = list(workflow.dag.jobs) if workflow else []
-        self.run.plan(counts, Counter(job.rule.name for job in jobs))
+        of_all = _jobs_of_rules(self.about["workflow"]) if self.about else {}
+        self.run.plan(counts, of_all)
         if not self.shows_progress or not self.run.stages:
             return
         print(opening(self.run), file=self.stream, flush=True)
@@ -169,6 +167,13 @@ class LogHandler(LogHandlerBase):
                     text = closing(self.run, time.time(), self.found, self.about.get("results"))
                     print(text, file=self.stream, flush=True)
         super().close()
+
+
+def _jobs_of_rules(workflow: Any) -> dict[str, int]:
+    """Count the jobs of every rule, whether they need to run or not, in the order in which the rules stand."""
+    jobs = list(workflow.dag.jobs)  # at once, as the scheduler goes on meanwhile
+    counts = Counter(job.rule.name for job in jobs)
+    return {rule.name: counts[rule.name] for rule in workflow.rules}
 
 
 def _is_snakemakes(path: str) -> bool:

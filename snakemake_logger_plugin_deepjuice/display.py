@@ -57,19 +57,19 @@ class Lines:
 
     def __init__(self, stream: TextIO):
         self._stream = stream
-        self._last: dict[str, tuple[float, float]] = {}  # fraction and time that were told last
+        self._told: dict[str, tuple[bool, float, float]] = {}  # whether settled, fraction and time of the last line
 
     def show(self, stage: Stage, now: float) -> None:
         """Print a line if the stage has something new to tell."""
         if stage.began is None:
             return
-        settled = stage.done + len(stage.failed) == stage.total
-        if stage.name in self._last:
-            fraction, when = self._last[stage.name]
+        if stage.name in self._told:
+            settled, fraction, when = self._told[stage.name]
             moved = stage.fraction >= fraction + STEP and now >= when + OFTEN_S
-            if fraction == 1 or not (settled or moved or now >= when + SELDOM_S):
+            ended = stage.settled and not settled
+            if not ended and (settled or not (moved or now >= when + SELDOM_S)):
                 return
-        self._last[stage.name] = (1.0 if settled else stage.fraction, now)
+        self._told[stage.name] = stage.settled, stage.fraction, now
         print(f"{stage.name}: {stage.text(now)}", file=self._stream, flush=True)
 
     def writing(self) -> AbstractContextManager:

@@ -68,12 +68,17 @@ class Stage:
         """How much of the stage is done, from 0 to 1, running jobs counted by what their logs show."""
         return self._work() / self.total if self.total else 1.0
 
-    def time_left(self, now: float) -> float | None:
+    @property
+    def settled(self) -> bool:
+        """Whether every job has ended, well or not."""
+        return self.done + len(self.failed) == self.total
+
+    def time_left(self, now: float) -> int | None:
         """Return the seconds until the stage ends if it goes on as so far; None where that cannot be told yet."""
         work, left = self._work(), self.total - len(self.failed)
         if not self.under_way or work <= 0 or now - self.began < SURE_S:
             return None
-        return (now - self.began) * (left - work) / work
+        return round((now - self.began) * (left - work) / work)
 
     def text(self, now: float) -> str:
         """Say in one line how far the stage is: "3/10, 2 running, 1 failed, 12 min left"."""
@@ -81,7 +86,7 @@ class Stage:
         counts = {"running": running, "queued": len(self.under_way) - running, "failed": len(self.failed)}
         parts = [f"{self.done}/{self.total}", *(f"{count} {what}" for what, count in counts.items() if count)]
         left = self.time_left(now)
-        if left is not None:
+        if left:
             parts.append(f"{duration(left)} left")
         elif self.ended and not self.under_way:
             parts.append(f"took {duration(self.ended - self.began)}")
@@ -102,7 +107,7 @@ class Run:
         self._jobs: dict[int, Job] = {}
 
     def plan(self, counts: Mapping[str, int], of_all: Mapping[str, int]) -> None:
-        """Take the number of jobs that will run of every rule, and of all its jobs, run or not."""
+        """Take the number of jobs that will run of every rule, in order, and of all its jobs, run or not."""
         names = [name for name in counts if name not in ("total", "all")]
         self.stages = {name: Stage(name, counts[name]) for name in names}
         rest = {name: of_all[name] - counts.get(name, 0) for name in of_all if name != "all"}
