@@ -25,7 +25,7 @@ rule score:
         version=versions.SCORE,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} {params.options:q}"
-        " {params.part} --device {resources.device} 2> >(tee {log:q} >&2)"
+        " {params.part} --device {resources.device} > {log:q} 2>&1"
 
 
 if N_PARTS > 1:
@@ -46,14 +46,31 @@ if N_PARTS > 1:
         params:
             version=versions.SCORE,
         shell:
-            "deepjuice join {output:q} {input:q} 2> >(tee {log:q} >&2)"
+            "deepjuice join {output:q} {input:q} > {log:q} 2>&1"
 
 
 rule aggregate:
     input:
         expand(SCORES, model=MODELS, allow_missing=True),
     output:
-        TABLES,
+        TABLES[:-2],
+        best=(
+            report(
+                BEST,
+                caption="../report/best_layers.rst",
+                category="Results",
+                labels={"benchmark": "{benchmark}", "what": "best layers"},
+            )
+            # Of a thousand models the table would make the report too large to open.
+            if len(MODELS) <= 100
+            else BEST
+        ),
+        summary=report(
+            SUMMARY,
+            caption="../report/summary.rst",
+            category="Results",
+            labels={"benchmark": "{benchmark}", "what": "summary"},
+        ),
     log:
         f"{LOGS}/aggregate/{{benchmark}}.log",
     benchmark:
@@ -66,4 +83,4 @@ rule aggregate:
         folder=lambda wildcards, output: Path(output[0]).parent,
         version=versions.AGGREGATE,
     shell:
-        "deepjuice aggregate {params.folder:q} {input:q} 2> >(tee {log:q} >&2)"
+        "deepjuice aggregate {params.folder:q} {input:q} > {log:q} 2>&1"

@@ -64,13 +64,14 @@ SCORES = f"{RESULTS}/{{benchmark}}/scores/{{model}}.nc"
 N_PARTS = config["score"].pop("parts")
 SCORED = "{model}" if N_PARTS == 1 else f"parts/{{model}}/{{part}}-of-{N_PARTS}"
 PART = f"{RESULTS}/{{benchmark}}/scores/{SCORED}.nc"
+BEST, SUMMARY = (
+    f"{RESULTS}/{{benchmark}}/{name}" for name in ("best_layers.csv", "summary.txt")
+)
 TABLES = [
     f"{RESULTS}/{{benchmark}}/{name}"
-    for name in (
-        *("scores.nc", "scores.parquet", "best_layers.csv"),
-        *("comparisons.parquet", "summary.txt"),
-    )
+    for name in ("scores.nc", "scores.parquet", "comparisons.parquet")
 ]
+TABLES += [BEST, SUMMARY]
 REPORT = f"{RESULTS}/report.html"
 LOGS = f"{RESULTS}/logs"
 

@@ -20,7 +20,7 @@ rule make_mini:
         seed=config["seed"],
         version=data_versions.MINI,
     shell:
-        "juicyfruits make-mini {output:q} --seed {params.seed} 2> >(tee {log:q} >&2)"
+        "juicyfruits make-mini {output:q} --seed {params.seed} > {log:q} 2>&1"
 
 
 # The files stay where they are when a fetch breaks, to be gone on with; the receipt says that all are there.
@@ -44,7 +44,7 @@ rule fetch:
     params:
         words=fetch_words,
     shell:
-        "juicyfruits fetch {params.words:q} --receipt {output:q} {resources.accept_terms} 2> >(tee {log:q} >&2)"
+        "juicyfruits fetch {params.words:q} --receipt {output:q} {resources.accept_terms} > {log:q} 2>&1"
 
 
 rule prepare:
@@ -70,5 +70,5 @@ rule prepare:
         stimuli=lambda wildcards: stimuli_settings(wildcards.benchmark),
         version=data_versions.PREPARE,
     shell:
-        "juicyfruits prepare {params.words:q} {resources.jobs} 2> >(tee {log:q} >&2)"
+        "juicyfruits prepare {params.words:q} {resources.jobs} > {log:q} 2>&1"
         " && printf %s {params.stimuli:q} > {output.settings:q}"

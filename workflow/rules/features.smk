@@ -31,4 +31,4 @@ rule extract:
     shell:
         "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} {params.options:q}"
         " --batch-size {resources.batch_size} {resources.memory_limit} --device {resources.device}"
-        " 2> >(tee {log:q} >&2)"
+        " > {log:q} 2>&1"

@@ -62,7 +62,8 @@ def check_model(uid):
 
 
 MODELS = model_uids()
-if not all(
+# The processes of jobs come here, too: for them all has been checked.
+if workflow.is_main_process and not all(
     Path(path).exists() for path in expand(SCORES, benchmark=BENCHMARKS, model=MODELS)
 ):
     for uid in MODELS:
@@ -71,6 +72,6 @@ if not all(
 
 def known_model(wildcards):
     """Input of nothing: a model that was asked for by its file's name is checked as those of the table are."""
-    if wildcards.model not in MODELS:
+    if workflow.is_main_process and wildcards.model not in MODELS:
         check_model(wildcards.model)
     return []

@@ -2,7 +2,12 @@ rule report:
     input:
         expand(TABLES, benchmark=BENCHMARKS),
     output:
-        REPORT,
+        report(
+            REPORT,
+            caption="../report/report.rst",
+            category="Results",
+            labels={"benchmark": "all", "what": "curves, maps and tables"},
+        ),
     log:
         f"{LOGS}/report/report.log",
     benchmark:
@@ -16,4 +21,4 @@ rule report:
         config=json.dumps(config),
         version=versions.REPORT,
     shell:
-        "deepjuice report {params.results:q} {output:q} --config {params.config:q} 2> >(tee {log:q} >&2)"
+        "deepjuice report {params.results:q} {output:q} --config {params.config:q} > {log:q} 2>&1"
