@@ -135,6 +135,14 @@ def report(args: argparse.Namespace) -> None:
     write_report(args.results, args.out, config)
 
 
+def status(args: argparse.Namespace) -> None:
+    """Tell the state of a results folder: what is done, what is not, what failed, what is out of date."""
+    from deepjuice.status import folder_status
+    from deepjuice.status_text import status_text
+
+    print(status_text(folder_status(args.results), args.all))
+
+
 def verify(args: argparse.Namespace) -> int:
     """Compare our numbers with those of other packages, on your own features and brain data."""
     from deepjuice.extraction import FeatureStore
@@ -201,6 +209,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("results", help="results folder with the aggregated tables")
     command.add_argument("out", help="HTML file to write")
     command.add_argument("--config", default="null", help="the run's configuration, as JSON, to show in the report")
+
+    command = add(status)
+    command.add_argument("results", nargs="?", default="results", help="results folder (results)")
+    command.add_argument("--all", action="store_true", help="list every model, not only the unfinished ones")
 
     command = add(verify)
     command.add_argument("features", help="feature store, .zarr")

@@ -107,7 +107,7 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.RUN_INFO:
             self._begin(record.stats)
         elif event == LogEvent.JOB_INFO:
-            run.begin(record.jobid, record.rule_name, record.wildcards or {}, record.log or [], now)
+            run.begin(record.jobid, record.rule_name, record.wildcards or {}, record.log or [], record.local, now)
         elif event == LogEvent.JOB_FINISHED:
             run.finish(record.job_id, now)
         elif event == LogEvent.JOB_ERROR:

@@ -29,7 +29,6 @@ class Job:
 
     def __post_init__(self) -> None:
         self._before = self._log_state()
-        self.running = not self.logs
 
     @property
     def name(self) -> str:
@@ -88,7 +87,7 @@ class Stage:
         left = self.time_left(now)
         if left:
             parts.append(f"{duration(left)} left")
-        elif self.ended and not self.under_way:
+        elif self.settled:
             parts.append(f"took {duration(self.ended - self.began)}")
         return ", ".join(parts)
 
@@ -113,12 +112,16 @@ class Run:
         rest = {name: of_all[name] - counts.get(name, 0) for name in of_all if name != "all"}
         self.up_to_date = {name: count for name, count in rest.items() if count > 0}
 
-    def begin(self, id: int, rule: str, wildcards: Mapping[str, str], logs: Iterable[str], now: float) -> None:
-        """Take a job that starts, or starts again after it failed."""
+    def begin(
+        self, id: int, rule: str, wildcards: Mapping[str, str], logs: Iterable[str], runs_here: bool, now: float
+    ) -> None:
+        """Take a job that starts, or starts again after it failed; elsewhere than here it may wait in a queue."""
         if rule not in self.stages:
             return
         stage, earlier = self.stages[rule], self._jobs.get(id)
-        job = Job(id, rule, dict(wildcards), list(logs), now, earlier.attempts + 1 if earlier else 1)
+        attempts = earlier.attempts + 1 if earlier else 1
+        logs = list(logs)
+        job = Job(id, rule, dict(wildcards), logs, now, attempts, running=runs_here or not logs)
         stage.failed.pop(id, None)
         self._jobs[id] = stage.under_way[id] = job
         stage.began = stage.began or now
