@@ -9,4 +9,4 @@ __version__ = "0.1.0"
 EXTRACT = 2  # deepjuice.extraction.stage: values in the feature store
 SCORE = 3  # deepjuice.benchmark and deepjuice.scoring: values in the score files
 AGGREGATE = 3  # deepjuice.results: the merged tables
-REPORT = 2  # deepjuice.report: the page
+REPORT = 3  # deepjuice.report: the page

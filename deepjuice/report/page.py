@@ -15,9 +15,21 @@ import pandas as pd
 import xarray as xr
 
 from deepjuice.report.figures import LineStyle, depth_curves, model_styles, to_svg
+from deepjuice.report.shown import MAX_ROWS, Shown, best_on_train, read_shown
 from deepjuice.report.style import CSS
-from deepjuice.report.texts import ALPHAS_AT_EDGES, COMPARISONS, HOW_TO_READ, LABELS, METRICS, QUESTION
-from deepjuice.results import MEAN, best_table, read_scores, to_tidy
+from deepjuice.report.texts import (
+    ALPHAS_AT_EDGES,
+    COMPARED_ALL,
+    COMPARED_WITH_BEST,
+    COMPARISONS,
+    HOW_TO_READ,
+    LABELS,
+    LEFT_OUT,
+    METRICS,
+    QUESTION,
+    RUN_OF_DRAWN,
+)
+from deepjuice.results import MAX_ALL_PAIRS, MEAN
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
@@ -35,8 +47,7 @@ def write_report(results_dir: str | Path, out: str | Path, config: dict | None =
     directories = _benchmark_dirs(Path(results_dir))
     sections = []
     for number, directory in enumerate(directories):
-        ds = read_scores(directory / "scores.nc")
-        sections.append(_benchmark_section(ds, directory, out.parent, f"b{number}"))
+        sections.append(_benchmark_section(read_shown(directory), directory, out.parent, f"b{number}"))
     title = "Networks and visual cortex"
     page = [
         "<!doctype html>",
@@ -64,31 +75,38 @@ def _benchmark_dirs(results_dir: Path) -> list[Path]:
     return found
 
 
-def _benchmark_section(ds: xr.Dataset, directory: Path, base: Path, prefix: str) -> str:
-    tidy = to_tidy(ds)
-    best = best_table(ds, tidy)
-    models = ds["model"].values.tolist()
-    styles = model_styles(models)
+def _benchmark_section(shown: Shown, directory: Path, base: Path, prefix: str) -> str:
+    ds, tidy = shown.ds, shown.tidy
+    styles = model_styles(shown.drawn)
     name = ds.attrs["benchmark"]
     title = ds.attrs.get("title")
     parts = [
         f"<h2>{escape(str(title or name))}</h2>",
-        f"<p>Benchmark <code>{escape(name)}</code>: {_counts(ds)}.{_undefined(tidy)}</p>",
+        f"<p>Benchmark <code>{escape(name)}</code>: {_counts(shown.sizes)}.{_undefined(shown)}</p>{_left_out(shown)}",
     ]
     for number, metric in enumerate(ds["metric"].values.tolist()):
         heading, meaning = METRICS.get(metric, (metric, ""))
         meaning = meaning.format(comparison=_comparison(ds))
-        figure = depth_curves(tidy, metric, styles=styles, best=best)
+        best = shown.best[shown.best.metric == metric]
+        figure = depth_curves(tidy, metric, styles=styles, best=best[best.model_uid.isin(shown.drawn)])
         svg = to_svg(figure, f"{prefix}m{number}", escape(f"{heading} by layer depth"))
         parts += [
             f"<section><h3>{escape(heading)}</h3><p>{meaning}</p>",
             _legend(styles, bool(tidy.loc[tidy.metric == metric, "ceiling"].notna().any())),
             f"<figure>{svg}</figure>",
-            _models_table(ds, best[best.metric == metric], styles, opened=number == 0),
+            _models_table(shown, best_on_train(best, MAX_ROWS) if shown.is_part else best, styles, opened=number == 0),
             "</section>",
         ]
-    parts += [_run_section(ds), _files_section(directory, base)]
+    parts += [_run_section(shown), _files_section(directory, base, shown.sizes["model"])]
     return "\n".join(parts)
+
+
+def _left_out(shown: Shown) -> str:
+    """Say what of many networks is shown, how it was chosen, and where the rest is."""
+    if not shown.is_part:
+        return ""
+    n = shown.sizes["model"]
+    return f"<p>{LEFT_OUT.format(n_networks=f'{n:,}', n_drawn=len(shown.drawn), n_rows=min(MAX_ROWS, n))}</p>"
 
 
 def _comparison(ds: xr.Dataset) -> str:
@@ -97,23 +115,23 @@ def _comparison(ds: xr.Dataset) -> str:
     return COMPARISONS.get(settings.get("rdm_comparison"), "the correlation")
 
 
-def _counts(ds: xr.Dataset) -> str:
+def _counts(sizes: dict[str, int]) -> str:
     def some(n: int, what: str) -> str:
         return f"{n} {what}" + "s" * (n != 1)
 
     return ", ".join(
         [
-            some(ds.sizes["model"], "network"),
-            some(ds.sizes["layer"], "layer"),
-            some(ds.sizes["region"], "region"),
-            some(ds.sizes["subject"], "subject"),
+            some(sizes["model"], "network"),
+            some(sizes["layer"], "layer"),
+            some(sizes["region"], "region"),
+            some(sizes["subject"], "subject"),
         ]
     )
 
 
-def _undefined(tidy: pd.DataFrame) -> str:
-    n = int(tidy["score"].isna().sum())
-    return f" <strong>{n} of {len(tidy)} scores are undefined</strong> and shown as gaps." if n else ""
+def _undefined(shown: Shown) -> str:
+    counts = f"{shown.n_undefined} of {shown.n_scores}"
+    return f" <strong>{counts} scores are undefined</strong> and shown as gaps." if shown.n_undefined else ""
 
 
 def _legend(styles: dict[str, LineStyle], ceiling: bool) -> str:
@@ -128,22 +146,20 @@ def _swatch(style: LineStyle) -> str:
     return f'<i class=line style="border-top:3px {kind} {style.color}"></i>'
 
 
-def _models_table(ds: xr.Dataset, best: pd.DataFrame, styles: dict[str, LineStyle], opened: bool) -> str:
+def _models_table(shown: Shown, best: pd.DataFrame, styles: dict[str, LineStyle], opened: bool) -> str:
     """A row a region and model: the layer chosen by mean train score, with its mean test score over subjects."""
-    paths = dict(
-        zip(zip(ds["model_uid"].values, ds["layer"].values, strict=True), ds["layer_path"].values, strict=True)
-    )
     n_subjects = best[best.subj_id != MEAN].groupby("region")["subj_id"].nunique()
     best = best[best.subj_id == MEAN]
     rows = []
     for region, group in best.groupby("region", sort=False):
         top = group["score_test"].max()
-        first = f"<th rowspan={len(group)} scope=rowgroup>{escape(region)}{_size(ds, region)}</th>"
+        first = f"<th rowspan={len(group)} scope=rowgroup>{escape(region)}{_size(shown.ds, region)}</th>"
         for row in group.itertuples():
-            path = paths.get((row.model_uid, row.model_layer))
+            path = shown.layer_paths.get((row.model_uid, row.model_layer))
             layer = f"{escape(row.model_layer)} <small>{escape(path)}</small>" if path else "none: no train score"
+            swatch = _swatch(styles[row.model_uid]) if row.model_uid in styles else "<i class=line></i>"
             cells = [
-                f"<td>{_swatch(styles[row.model_uid])}{escape(row.model_uid)}</td><td>{layer}</td>",
+                f"<td>{swatch}{escape(row.model_uid)}</td><td>{layer}</td>",
                 _number(row.model_layer_depth, digits=2),
                 _number(row.score_train),
                 _number(row.score_test, strong=row.score_test == top),
@@ -191,7 +207,8 @@ def _share(value: float) -> str:
     return f"<td class=n>{bar}{f'{100 * value:.0f}'.replace('-', '−')}%</td>"
 
 
-def _run_section(ds: xr.Dataset) -> str:
+def _run_section(shown: Shown) -> str:
+    ds = shown.ds
     attrs = {m: json.loads(t) for m, t in zip(ds["model"].values.tolist(), ds["model_attrs"].values, strict=True)}
     names = [n for n in dict.fromkeys(n for a in attrs.values() for n in a) if n != "model_uid"]
     names.sort(key=lambda n: n in LABELS)  # what a run resulted in comes after what it was
@@ -202,10 +219,12 @@ def _run_section(ds: xr.Dataset) -> str:
         cells = f"<td colspan={len(values)}>{values[0]}</td>" if same else "".join(f"<td>{v}</td>" for v in values)
         rows.append(f"<tr><th scope=row>{escape(LABELS.get(name) or name.replace('_', ' '))}</th>{cells}</tr>")
     head = "<th></th>" + "".join(f"<th>{escape(m)}</th>" for m in attrs)
-    return (
-        f"<h3>What was run</h3><div class=wide><table class=run><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>" + f"<p>{ALPHAS_AT_EDGES}</p>" * any(n in LABELS for n in names)
-    )
+    parts = [
+        f"<h3>What was run</h3>{f'<p>{RUN_OF_DRAWN}</p>' * shown.is_part}",
+        f"<div class=wide><table class=run><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
+        f"<p>{ALPHAS_AT_EDGES}</p>" * any(n in LABELS for n in names),
+    ]
+    return "".join(parts)
 
 
 def _attribute(name: str, value: object) -> str:
@@ -219,11 +238,12 @@ def _attribute(name: str, value: object) -> str:
     return escape(f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _files_section(directory: Path, base: Path) -> str:
+def _files_section(directory: Path, base: Path, n_networks: int) -> str:
+    compared = COMPARED_WITH_BEST if n_networks > MAX_ALL_PAIRS else COMPARED_ALL
     files: Sequence[tuple[str, str]] = (
         ("scores.parquet", "every score, a row each: model, layer, metric, region, subject, split"),
         ("best_layers.csv", "the layer chosen on train for every model, metric, region and subject, with intervals"),
-        ("comparisons.parquet", "every two networks' best layers against each other, with p-values and q-values"),
+        ("comparisons.parquet", f"{compared}, with p-values and q-values"),
         ("scores.nc", "the same scores as labelled arrays (xarray)"),
         ("scores", "one file a model, with the scores of every voxel"),
     )

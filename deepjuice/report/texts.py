@@ -38,6 +38,15 @@ HOW_TO_READ = (
     "other subjects. The dashed line is the noise ceiling: what a perfect model could reach, given how reliable the "
     "measurement is."
 )
+LEFT_OUT = (
+    "<strong>Of {n_networks} networks the figures show {n_drawn}</strong>: those that rank highest in any metric, by "
+    "the train score of their best layers, averaged over subjects and regions. Tables list the {n_rows} with the best "
+    "train score in each region, in that order. By train scores, because of so many networks the best on test owe "
+    "their place to chance, too. All networks are in scores.parquet and best_layers.csv (links below)."
+)
+RUN_OF_DRAWN = "Of the networks in the figures; of all it is in scores.nc (<code>model_attrs</code>)."
+COMPARED_ALL = "every two networks' best layers against each other"
+COMPARED_WITH_BEST = "every network's best layer against that of the best network, a row a metric, region and subject"
 ALPHAS_AT_EDGES = (
     "A fit is one layer's prediction of one voxel, with a ridge penalty (alpha) of its own, chosen from a grid. Fits "
     "at the highest alpha are those of voxels that the layer does not predict. Fits at the lowest are best predicted "

@@ -5,7 +5,7 @@ from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
 from deepjuice.results.compare import COMPARISON_COLUMNS, MAX_ALL_PAIRS, compare_models
 from deepjuice.results.merge import aggregate
 from deepjuice.results.schema import SCHEMA_VERSION, check_scores
-from deepjuice.results.storage import read_scores, write_scores
+from deepjuice.results.storage import open_scores, read_scores, write_scores
 from deepjuice.results.tidy import (
     BEST_COLUMNS,
     MEAN,
@@ -35,6 +35,7 @@ __all__ = [
     "get_results_max",
     "mean_over_subjects",
     "measured_pairs",
+    "open_scores",
     "read_scores",
     "to_tidy",
     "write_scores",

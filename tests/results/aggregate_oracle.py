@@ -61,7 +61,8 @@ def every_pair(best: pd.DataFrame, ds: xr.Dataset) -> pd.DataFrame:
     models = ds["model"].values
     cells = rows.loc[models[0]].index
     scores = np.stack([rows["score_test"].loc[m].reindex(cells) for m in models])
-    cell = dict(zip(("metric", "region", "best_of"), (xr.DataArray(list(c)) for c in zip(*cells, strict=True)), strict=True))
+    labels = (xr.DataArray(list(c)) for c in zip(*cells, strict=True))
+    cell = dict(zip(("metric", "region", "best_of"), labels, strict=True))
     resamples = ds["best_resamples"].sel(cell).transpose("model", "dim_0", "resample").values
     found = compare_models(
         torch.from_numpy(scores),
