@@ -89,7 +89,7 @@ def score(args: argparse.Namespace) -> None:
     from deepjuice.scoring.parts import write_part
     from juicyfruits import Benchmark
 
-    part = Part.parse(args.part) if args.part else None
+    part = None if args.part is None else Part.parse(args.part)
     settings = ScoreSettings(
         metrics=tuple(args.metrics or METRICS),
         alphas=tuple(args.alphas or DEFAULT_ALPHAS),
