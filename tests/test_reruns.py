@@ -1,4 +1,4 @@
-"""What a change reruns: the table of changes against the jobs that Snakemake plans, with its reasons, and some of them run."""
+"""What a change reruns: a table of changes against the jobs that Snakemake plans, its reasons, and some of them run."""
 
 import json
 import re
@@ -28,12 +28,18 @@ ALL = {"extract": 2, **SCORING}
 TABLES = {"aggregate": 1, "report": 1}
 ONE_MORE = {"extract": 1, "score": 1, **TABLES}
 
-# what is changed: (config that is merged into CONFIG, code of another version, words of the command line), jobs, a reason
+# A change: settings merged into CONFIG, a stage whose code has another version, words of the command line; jobs; a reason.
 CHANGES = {
     "nothing": ({}, "", [], {}, None),
     "alphas": ({"score": {"alphas": [1, 100]}}, "", [], SCORING, r"Params have changed.*now:.*--alphas 1 100"),
     "scored ROIs": ({"score": {"rois": ["EVC"]}}, "", [], SCORING, r"Params have changed.*now:.*--rois EVC"),
-    "statistics": ({"score": {"n_bootstraps": 50}}, "", [], SCORING, r"before:.*--n-bootstraps 20.*now:.*--n-bootstraps 50"),
+    "statistics": (
+        {"score": {"n_bootstraps": 50}},
+        "",
+        [],
+        SCORING,
+        r"before:.*--n-bootstraps 20.*now:.*--n-bootstraps 50",
+    ),
     "comparison": ({"score": {"rdm_comparison": "spearman"}}, "", [], SCORING, "spearman"),
     "metrics": ({"score": {"metrics": ["eReg"]}}, "", [], SCORING, "--metrics eReg"),
     "prepared ROIs": ({"benchmarks": {"nsd": {"rois": ["EVC", "OTC"]}}}, "", [], {"prepare": 1, **SCORING}, "Params"),
