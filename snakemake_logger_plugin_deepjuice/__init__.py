@@ -164,8 +164,8 @@ class LogHandler(LogHandlerBase):
                     self._show(time.time())
                     self.display.close()
                 if self.run.began and self.shows_end:
-                    text = closing(self.run, time.time(), self.found, self.about.get("results"))
-                    print(text, file=self.stream, flush=True)
+                    folder, brief = self.about.get("results"), not self.shows_progress
+                    print(closing(self.run, time.time(), self.found, folder, brief), file=self.stream, flush=True)
         super().close()
 
 

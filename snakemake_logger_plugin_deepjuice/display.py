@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from snakemake_logger_plugin_deepjuice.stages import Stage
 
-STEP = 0.1  # of a stage
+STEPS = 10  # a stage
 OFTEN_S, SELDOM_S = 10.0, 1800.0  # plain lines come at most and at least so often
 
 
@@ -57,19 +57,20 @@ class Lines:
 
     def __init__(self, stream: TextIO):
         self._stream = stream
-        self._told: dict[str, tuple[bool, float, float]] = {}  # whether settled, fraction and time of the last line
+        self._told: dict[str, tuple[bool, int, float]] = {}  # whether settled, steps and time of the last line
 
     def show(self, stage: Stage, now: float) -> None:
         """Print a line if the stage has something new to tell."""
         if stage.began is None:
             return
+        steps = int(stage.fraction * STEPS + 1e-9)
         if stage.name in self._told:
-            settled, fraction, when = self._told[stage.name]
-            moved = stage.fraction >= fraction + STEP and now >= when + OFTEN_S
+            settled, before, when = self._told[stage.name]
+            moved = steps > before and now >= when + OFTEN_S
             ended = stage.settled and not settled
             if not ended and (settled or not (moved or now >= when + SELDOM_S)):
                 return
-        self._told[stage.name] = stage.settled, stage.fraction, now
+        self._told[stage.name] = stage.settled, steps, now
         print(f"{stage.name}: {stage.text(now)}", file=self._stream, flush=True)
 
     def writing(self) -> AbstractContextManager:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from snakemake_logger_plugin_deepjuice.stages import Job, Run, counted, duration, why
 
 LOG_LINES = 15
@@ -22,7 +24,7 @@ def failure(job: Job) -> str:
     return f"failed: {job.name}" + (f" - {reason[-1].strip()}" if reason else "")
 
 
-def closing(run: Run, now: float, results: str, folder: str | None) -> str:
+def closing(run: Run, now: float, results: str, folder: str | None, brief: bool = False) -> str:
     """Say what ran, what was up to date, what failed and why, how to go on, and where the results are.
 
     Args:
@@ -30,13 +32,16 @@ def closing(run: Run, now: float, results: str, folder: str | None) -> str:
         now: seconds since the epoch.
         results: what was found, of a run that ended well.
         folder: where the results are, if the workflow told.
+        brief: not what ran, as of a quiet run, which is not told which jobs ended well.
     """
-    whole = not run.failed and not run.not_run
+    whole = not run.failed and (bool(results) or not run.not_run)
     end = "finished" if whole else "stopped" if run.stopped or not run.failed else "ended with failures"
-    lines = ["", f"{end} after {duration(now - run.began)}", *_what_ran(run)]
+    lines = ["", f"{end} after {duration(now - run.began)}"]
+    if not brief:
+        lines += _what_ran(run)
     if run.failed:
         lines += _failures(run.failed)
-    if run.not_run:
+    if run.not_run and not brief:
         what = "not run, as they need what failed" if end == "ended with failures" else "stopped or not begun"
         lines.append(f"{what}: {counted(run.not_run)}")
     if not whole:
@@ -56,7 +61,8 @@ def _failures(failed: list[Job]) -> list[str]:
     for job in failed[:DETAILED]:
         tried = f" (tried {job.attempts} times)" if job.attempts > 1 else ""
         lines += [f"  {job.name}{tried}", *(f"    | {line}" for line in why(job, LOG_LINES))]
-        lines += [f"    log: {path}" for path in job.logs]
+        logs = [path for path in job.logs if Path(path).exists()]
+        lines += [f"    log: {path}" for path in logs] or ["    it left no log"]
     lines += [f"  {failure(job).removeprefix('failed: ')}" for job in failed[DETAILED:NAMED]]
     if len(failed) > NAMED:
         lines.append(f"  and {len(failed) - NAMED} more")
