@@ -361,10 +361,8 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(toy):
 @pytest.mark.parametrize(
     "words",
     [
-        ("--dry-run",),
-        ("--dry-run", "--printshellcmds", "--quiet"),
+        ("--dry-run", "--printshellcmds"),
         ("--lint",),
-        ("--summary",),
         ("--dry-run", "--config", "models=a", "wrong=1"),
         ("--dry-run", "--config", "model=a"),
     ],
