@@ -162,7 +162,7 @@ def _tables(path: Path) -> dict[str, tuple]:
 
 
 def _identity(attrs: Any) -> tuple:
-    return tuple(str(np.squeeze(attrs[name])) for name in IDENTITY)  # numbers come as arrays of one from HDF5
+    return tuple(str(np.squeeze(attrs.get(name))) for name in IDENTITY)  # numbers come as arrays of one from HDF5
 
 
 def _report(path: Path, benchmarks: Iterable[BenchmarkStatus]) -> str:
