@@ -17,6 +17,7 @@ from juicyfruits.files import reading
 
 MAX_NETWORKS = 12  # curves in a panel, and columns of a table
 MAX_ROWS = 20  # networks a region in a table, where there are more than MAX_NETWORKS
+LAYERS_AT_ONCE = 256  # of which undefined scores are counted
 _TEXTS = ("model_uid", "metric", "region", "subj_id", "model_layer", "ci_over")
 
 

@@ -112,7 +112,7 @@ def _read_small(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
         part["measured"] = measured_pairs(ds)
         if "neuroid" in ds.dims:
             members = ds["neuroid_in_region"].values.astype(np.uint8)
-            identity["voxels"] = f"{ds.sizes['neuroid']} voxels, digest {digest(*ds['neuroid'].values, members)}"
+            identity["voxels"] = f"{ds.sizes['neuroid']} voxels, digest {digest(ds['neuroid'].values, members)}"
             part["n_neuroids"] = count_neuroids(ds)
     model = np.full(part.sizes["layer"], part.attrs["model_uid"])
     return part.assign_coords(model_uid=("layer", model)), identity

@@ -21,6 +21,7 @@ def few(monkeypatch):
     """Nine networks are many here."""
     monkeypatch.setattr("deepjuice.report.shown.MAX_NETWORKS", N_DRAWN)
     monkeypatch.setattr("deepjuice.report.page.MAX_ROWS", N_ROWS)
+    monkeypatch.setattr("deepjuice.report.shown.LAYERS_AT_ONCE", 5)
 
 
 @pytest.fixture(scope="module")

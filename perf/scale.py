@@ -1,0 +1,269 @@
+"""A thousand models: the workflow's plan, and the aggregate and the report of their score files.
+
+plan       what `snakemake --dry-run` takes for 10, 100 and 1,000 models, each on 8 benchmarks of one subject, and on
+           one benchmark of 8 subjects; 3 metrics. The models are stubs that only have a card, NSD is an empty folder.
+aggregate  what `deepjuice aggregate` and `deepjuice report` take for as many score files of 60 layers and 30,000
+           voxels in 8 subjects and 20 regions, with 1,000 resamples. Scores are noise and shrink as badly as real
+           ones; what stands for every voxel is constant, since nobody reads it here.
+
+Every run is a process of its own: wall time, time on the CPU (which other work on the machine hardly changes), and peak
+resident memory (VmHWM). 1,000 models take 8 GB of disk.
+
+usage: python perf/scale.py [plan aggregate] [--models 10 100 1000] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import xarray as xr
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SUBJECTS = [f"subj0{i}" for i in range(1, 9)]
+REGIONS = [f"region{i:02d}" for i in range(20)]
+METRICS, SPLITS = ["eReg", "cRSA", "eRSA"], ["train", "test", "all"]
+N_LAYERS, N_VOXELS, N_RESAMPLES = 60, 30_000, 1_000
+PLANS = {
+    "8 benchmarks of one subject": {"image_set": "all"},
+    "1 benchmark of 8 subjects": {"image_set": "shared1000"},
+}
+PLAN_LIMITS, AGGREGATE_LIMIT, REPORT_LIMIT = (60, 2.0), 4.0, 2.0  # s and GB; GB; GB
+
+
+class Cost(NamedTuple):
+    """Seconds by the clock and on the CPU, and peak memory in GB."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:8.1f} s {self.cpu:8.1f} s {self.peak:9.2f} GB"
+
+
+HEAD = f"{'wall time':>10} {'CPU time':>10} {'peak memory':>12}"
+
+
+def measured(work: Callable[..., object], *args: object) -> Cost:
+    """Run in a fresh process, what it prints going nowhere."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (work, args))
+
+
+def _measure(work: Callable[..., object], args: tuple) -> Cost:
+    with tempfile.TemporaryFile() as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+        start, on_cpu = time.perf_counter(), time.process_time()
+        work(*args)
+        wall, cpu = time.perf_counter() - start, time.process_time() - on_cpu
+    # ru_maxrss of a started process begins at the size of the one that started it
+    return Cost(wall, cpu, int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e9)
+
+
+class Stubs:
+    """A source of models which are known by their uids, and cannot be loaded."""
+
+    def __init__(self, uids: list[str]) -> None:
+        self.uids = uids
+
+    def cards(self) -> Iterator:
+        """Yield the cards of this source."""
+        from deepjuice.model_zoo.cards import ModelCard
+
+        about = {"source": "stub", "architecture": "stub", "weights": "random", "train_task": "none"}
+        for uid in self.uids:
+            yield ModelCard(uid=uid, license="none", url="", load=None, **about)
+
+
+def plan(folder: Path, uids: list[str]) -> None:
+    """Run `snakemake --dry-run` in a folder, on models that the registry has not."""
+    from snakemake.cli import main
+
+    from deepjuice.model_zoo import registry
+
+    registry.SOURCES = (Stubs(uids),)
+    sys.argv = ["snakemake"]
+    try:
+        main(["-s", str(ROOT / "workflow" / "Snakefile"), "-d", str(folder), "-n", "--configfile", "scale.yaml"])
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"snakemake ended with {end.code}") from end
+
+
+def plan_rows(numbers: list[int]) -> Iterator[str]:
+    """Yield the lines of the table of plans."""
+    yield f"{'snakemake --dry-run':30} {'models':>7} {'score jobs':>11} {HEAD}"
+    for name, choice in PLANS.items():
+        for n in numbers:
+            uids = [f"stub_{number:04d}" for number in range(n)]
+            with tempfile.TemporaryDirectory() as made:
+                folder = Path(made)
+                write_configuration(folder, uids, choice)
+                os.chdir(folder)
+                cost = measured(plan, folder, uids)
+                os.chdir(ROOT)
+            goal = ""
+            if n >= 1000:
+                verdict = "met" if cost.wall < PLAN_LIMITS[0] and cost.peak < PLAN_LIMITS[1] else "MISSED"
+                goal = f"  goal {PLAN_LIMITS[0]} s and {PLAN_LIMITS[1]:.0f} GB: {verdict}"
+            jobs = n * (len(SUBJECTS) if choice["image_set"] == "all" else 1)
+            yield f"{name:30} {n:7,} {jobs:11,} {cost}{goal}"
+
+
+def write_configuration(folder: Path, uids: list[str], choice: dict[str, str]) -> None:
+    """Write what a run of the workflow needs: the default, the models, and a release that is an empty folder."""
+    shutil.copytree(ROOT / "config", folder / "config")
+    (folder / "config" / "models.tsv").write_text("\n".join(["model_uid", *uids, ""]))
+    (folder / "release").mkdir()
+    nsd = {"source": "nsd", "path": str(folder / "release"), "subjects": SUBJECTS, **choice}
+    (folder / "scale.yaml").write_text(yaml.safe_dump({"benchmarks": {"nsd_mini": None, "nsd": nsd}}))
+
+
+def make_scores() -> xr.Dataset:
+    """Return one model's score dataset of full size."""
+    rng = np.random.default_rng(0)
+    shape = {"metric": 3, "layer": N_LAYERS, "region": len(REGIONS), "subject": len(SUBJECTS), "split": 3}
+    cell = tuple(shape)
+    exists = np.ones((3, 1, 1, 1, 3), bool)
+    exists[[0, 2], ..., 2] = False  # nothing is fitted on all images
+    score = np.where(exists, rng.normal(0.3, 0.1, tuple(shape.values())), np.nan).astype("f4")
+    p = np.full_like(score, np.nan)
+    p[..., 1] = rng.integers(1, N_RESAMPLES + 2, p.shape[:-1]) / (N_RESAMPLES + 1)
+    mean = score.mean(axis=3)
+    ceiling = np.where(exists[:, 0], np.float32(0.8), np.nan) * np.ones((3, len(REGIONS), len(SUBJECTS), 3), "f4")
+    resamples = rng.normal(0.3, 0.05, (3, len(REGIONS), len(SUBJECTS) + 1, N_RESAMPLES)).astype("f4")
+    best, place = ("metric", "region", "best_of"), ("metric", "region", "subject", "split")
+    n_own = N_VOXELS // len(SUBJECTS)
+    variables = {
+        **{"score": (cell, score), "score_normalized": (cell, score / np.float32(0.8))},
+        **{"ci_low": (cell, score - rng.uniform(0.1, 0.2, score.shape).astype("f4"))},
+        **{"ci_high": (cell, score + rng.uniform(0.1, 0.2, score.shape).astype("f4"))},
+        **{"p_value": (cell, p), "p_max": (cell, p)},
+        **{f"mean_ci_{end}": (("metric", "layer", "region", "split"), mean) for end in ("low", "high")},
+        **{name: (place, ceiling.astype("f4")) for name in ("ceiling", "ceiling_low")},
+        "subjects_resampled": ("region", np.ones(len(REGIONS), bool)),
+        **{name: ("layer", np.full(N_LAYERS, 5920)) for name in ("n_features", "width")},
+        "effective_dimensionality": ("layer", rng.uniform(1, 40, N_LAYERS).astype("f4")),
+        "eigenspectrum": (("layer", "component"), np.ones((N_LAYERS, 499), "f4")),
+        **{f"best_ci_{end}": (best, resamples[..., 0]) for end in ("low", "high")},
+        "best_df": (best, np.full(resamples.shape[:-1], 29, "f4")),
+        "best_resamples": ((*best, "resample"), resamples),
+        "encoding": (("layer", "neuroid", "split"), np.full((N_LAYERS, N_VOXELS, 3), 0.25, "f4")),
+        "alpha": (("layer", "neuroid"), np.full((N_LAYERS, N_VOXELS), 10, "f4")),
+        "neuroid_ceiling": (("neuroid", "split"), np.full((N_VOXELS, 3), 0.8, "f4")),
+        "neuroid_in_region": (("neuroid", "region"), np.arange(N_VOXELS)[:, None] % 20 == np.arange(20)),
+    }
+    variables["encoding"][1][..., 2] = np.nan
+    coords = {
+        **{"metric": METRICS, "region": REGIONS, "subject": SUBJECTS, "split": SPLITS, "best_of": [*SUBJECTS, "mean"]},
+        "layer": [f"Conv2d-3-{i}" for i in range(N_LAYERS)],
+        "layer_path": ("layer", [f"features.{i // 6}.block.{i % 6}.conv" for i in range(N_LAYERS)]),
+        "layer_index": ("layer", np.arange(N_LAYERS)),
+        "layer_depth": ("layer", np.linspace(0, 1, N_LAYERS)),
+        "neuroid": [f"{subject}_{i}" for subject in SUBJECTS for i in range(n_own)],
+        "neuroid_subject": ("neuroid", np.repeat(SUBJECTS, n_own)),
+        "ncsnr": ("neuroid", np.full(N_VOXELS, 0.5)),
+    }
+    attrs = {"model_uid": "stub_0000", "benchmark": "stub", "resampling": "{}", "settings": "{}", "device": "cpu"}
+    return xr.Dataset(variables, coords, attrs)
+
+
+def write_models(folder: Path, n: int) -> list[Path]:
+    """Write n score files: copies of the first, each with a uid and a level of its own."""
+    from deepjuice.results import write_scores
+
+    first = write_scores(make_scores(), folder / "stub_0000.nc")
+    rng = np.random.default_rng(1)
+    for number in range(1, n):
+        path = folder / f"stub_{number:04d}.nc"
+        shutil.copy(first, path)
+        with h5py.File(path, "a") as file:
+            file.attrs["model_uid"] = path.stem
+            file["score"][...] += np.float32(rng.normal(0, 0.05))
+    return [folder / f"stub_{number:04d}.nc" for number in range(n)]
+
+
+def aggregate(paths: list[Path], out: Path) -> None:
+    """What `deepjuice aggregate` does."""
+    from deepjuice.cli import main
+
+    _finish(main(["aggregate", str(out), *map(str, paths)]))
+
+
+def report(out: Path) -> None:
+    """What `deepjuice report` does."""
+    from deepjuice.cli import main
+
+    _finish(main(["report", str(out), str(out / "report.html")]))
+
+
+def _finish(code: int | None) -> None:
+    if code:
+        raise RuntimeError(f"the command ended with {code}")
+
+
+def aggregate_rows(numbers: list[int]) -> Iterator[str]:
+    """Yield the lines of the table of aggregates and reports."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        paths = write_models(folder, max(numbers))
+        size = paths[-1].stat().st_size / 1e6
+        yield (
+            f"score files of {N_LAYERS} layers, {N_VOXELS:,} voxels (constant), {len(REGIONS)} regions, "
+            f"{len(SUBJECTS)} subjects, {N_RESAMPLES:,} resamples; {size:.1f} MB each"
+        )
+        yield f"{'':10} {'models':>7} {HEAD}   written"
+        for n in numbers:
+            out = folder / "out"
+            for name, work, limit in (
+                ("aggregate", lambda n=n, out=out: measured(aggregate, paths[:n], out), AGGREGATE_LIMIT),
+                ("report", lambda out=out: measured(report, out), REPORT_LIMIT),
+            ):
+                before = set(out.iterdir()) if out.is_dir() else set()
+                cost = work()
+                made_now = sorted(set(out.iterdir()) - before)
+                sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:,.1f} MB" for path in made_now)
+                goal = f"  goal {limit:.0f} GB: {'met' if cost.peak < limit else 'MISSED'}" if n >= 1000 else ""
+                yield f"{name:10} {n:7,} {cost}   {sizes}{goal}"
+            shutil.rmtree(out)
+
+
+PARTS = {"plan": plan_rows, "aggregate": aggregate_rows}
+
+
+def main() -> None:
+    """Print and write what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument("--models", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.txt")
+    args = parser.parse_args()
+    lines = [f"perf/scale.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores of an AMD EPYC; no GPU"]
+    print(lines[0], flush=True)
+    for name, rows in PARTS.items():
+        if args.parts and name not in args.parts:
+            continue
+        for line in ("", *rows(args.models)):
+            lines.append(line)
+            print(line, flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
