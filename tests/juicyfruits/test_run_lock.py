@@ -144,7 +144,7 @@ def test_a_job_ends_when_its_run_is_killed_and_the_next_run_waits_for_that(begin
     run.wait()
     start_run([tmp_path])
     wait_for_end(job, 0.5)
-    assert "jobs of a run that was killed are about to end" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("jobs of a run that was killed are about to end") == 1
     assert "has ended, and so does the job" in run.stderr.read()
 
 
