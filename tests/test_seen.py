@@ -135,7 +135,7 @@ def test_the_last_lines_of_a_log_are_as_a_terminal_leaves_them(tmp_path):
     log.write_text("a\n\rx:  1%|\rx: 99%|\x1b[A\r\n\n" + "\n".join("bcd"))
     assert last_lines(log, 4) == ["x: 99%|", "b", "c", "d"]
     assert last_lines(tmp_path / "absent") == []
-    log.write_text("x" * 20_000 + "\rmaps:   7%|")
+    log.write_text("x" * 20_000 + "\rmaps:   3%|\rmaps:   7%|")
     assert fraction_done(log) == 0.07
 
 
@@ -389,9 +389,9 @@ def test_shell_commands_are_shown_on_request_and_quiet_is_quiet(toy):
 
 @pytest.mark.slow
 def test_a_reader_who_has_read_enough_is_no_error(toy):
-    shell = " ".join(command("--dry-run")) + " 2>&1 | head -1"
+    shell = " ".join(command("--dry-run")) + " | true"
     done = subprocess.run(shell, shell=True, cwd=toy, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr == ""
 
 
 def test_every_record_of_a_run_comes_from_where_the_plugin_looks():
