@@ -4,15 +4,37 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.killing import KINDS, LONG, finish, kill, lay_out, left_over, outcome, start, wait_for_jobs, working_in
+from tests.killing import (
+    KINDS,
+    LONG,
+    finish,
+    kill,
+    lay_out,
+    left_over,
+    outcome,
+    start,
+    wait_for_jobs,
+    working_in,
+)
 
 pytestmark = pytest.mark.slow
 N_KILLS, SEEDS = 10, (0, 1)  # kills a chain, and a chain a seed
+
+LASTING = """
+import time
+from pathlib import Path
+from juicyfruits.errors import exit_status
+def work():
+    Path("works").touch()
+    time.sleep(600)
+exit_status("job", work)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +119,20 @@ def test_a_run_is_refused_while_another_one_has_its_results_whatever_its_profile
     assert "Traceback" not in said and "Finished job" not in said
     assert kill(run, "all", random.Random(0))
     run.wait()
+
+
+def test_jobs_end_soon_after_snakemake_was_killed(tmp_path):
+    """With a job that would last."""
+    lay_out(tmp_path)
+    (tmp_path / "job.py").write_text(LASTING)
+    (tmp_path / "bin" / "juicyfruits").write_text(f"#!/bin/sh\nexec {sys.executable} job.py\n")
+    run = start(tmp_path)
+    while not (tmp_path / "works").exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    assert kill(run, "snakemake", random.Random(0))
+    run.wait()
+    until = time.monotonic() + 60
+    while working_in(tmp_path):
+        assert time.monotonic() < until
+        time.sleep(0.1)
