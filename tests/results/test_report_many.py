@@ -87,11 +87,14 @@ def test_tables_list_the_best_of_every_region_on_train(many, best, tmp_path):
     assert sum("<b>" in row for row in rows) == 2  # the best on test of each region's rows
 
 
-def test_the_page_says_what_it_leaves_out(many, tmp_path):
+def test_the_page_says_what_it_leaves_out(many, tmp_path, monkeypatch):
+    assert "every two networks" in write_report(many, tmp_path / "page.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("deepjuice.report.page.MAX_ALL_PAIRS", 8)
     text = write_report(many, tmp_path / "page.html").read_text(encoding="utf-8")
     drawn = read_shown(many).drawn
     assert "Of 9 networks the figures show 4" in text and "the 6 with the best" in text
     assert "9 networks, 27 layers" in text and "3 of 756 scores are undefined" in text
+    assert "best layer against that of the best network" in text and "every two networks" not in text
     run = text.split("<h3>What was run</h3>")[1].split("</table>")[0]
     assert {uid for uid in (f"net_{i}" for i in range(N)) if uid in run} == set(drawn)
     legend = text.split("<p class=legend>")[1].split("</p>")[0]

@@ -35,7 +35,7 @@ def test_every_example_of_the_page_runs_and_shows_its_numbers(make, build, tmp_p
     build(made, tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict = {}
     values = [value for block in blocks for value in values_of(block, names)]
     tables = [value for value in values if isinstance(value, (pd.DataFrame, pd.Series))]

@@ -80,6 +80,14 @@ def test_one_region_of_one_model_gives_its_three_best_layers(make, build, tmp_pa
     assert [line[1] for line in lines] == train.sort_values(ascending=False).index[:3].tolist()
 
 
+def test_it_says_when_models_were_compared_with_the_best_only(make, build, tmp_path, monkeypatch):
+    made = [make(uid, 2, regions=("V1",), missing_pairs=()) for uid in ("a", "b")]
+    said = "every model against the best of each region"
+    assert said not in text_of(build, made, tmp_path)
+    monkeypatch.setattr("deepjuice.results.summary.MAX_ALL_PAIRS", 1)
+    assert said in text_of(build, made, tmp_path)
+
+
 def test_nothing_defined_is_said(make, build, tmp_path):
     ds = make().copy(deep=True)
     ds["score"][:] = float("nan")
