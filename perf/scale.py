@@ -6,10 +6,13 @@ aggregate  what `deepjuice aggregate` and `deepjuice report` take for as many sc
            voxels in 8 subjects and 20 regions, with 1,000 resamples. Scores are noise and shrink as badly as real
            ones; what stands for every voxel is constant, since nobody reads it here.
 
+score      what `deepjuice score` takes for a layer: 1,000 pictures, 30,000 voxels in 8 subjects and 20 regions, a map
+           of 5,920 columns, 1,000 resamples and shuffles; from stores of one map and of two.
+
 Every run is a process of its own: wall time, time on the CPU (which other work on the machine hardly changes), and peak
 resident memory (VmHWM). 1,000 models take 8 GB of disk.
 
-usage: python perf/scale.py [plan aggregate] [--models 10 100 1000] [--out FILE]
+usage: python perf/scale.py [plan aggregate score] [--models 10 100 1000] [--out FILE]
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 SUBJECTS = [f"subj0{i}" for i in range(1, 9)]
 REGIONS = [f"region{i:02d}" for i in range(20)]
 METRICS, SPLITS = ["eReg", "cRSA", "eRSA"], ["train", "test", "all"]
-N_LAYERS, N_VOXELS, N_RESAMPLES = 60, 30_000, 1_000
+N_LAYERS, N_VOXELS, N_RESAMPLES, N_PICTURES = 60, 30_000, 1_000, 1_000
 PLANS = {
     "8 benchmarks of one subject": {"image_set": "all"},
     "1 benchmark of 8 subjects": {"image_set": "shared1000"},
@@ -243,7 +247,64 @@ def aggregate_rows(numbers: list[int]) -> Iterator[str]:
             shutil.rmtree(out)
 
 
-PARTS = {"plan": plan_rows, "aggregate": aggregate_rows}
+def write_stub_benchmark(folder: Path) -> None:
+    """Write a benchmark of noise: many voxels, small pictures."""
+    import pandas as pd
+
+    from juicyfruits import write_benchmark
+
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (N_PICTURES, 80, 80, 3), dtype=np.uint8)
+    neuroids = pd.DataFrame(
+        {"neuroid_id": np.arange(N_VOXELS), "subject": np.repeat(SUBJECTS, N_VOXELS // len(SUBJECTS))}
+    )
+    for number, region in enumerate(REGIONS):
+        neuroids[f"roi_{region}"] = (np.arange(N_VOXELS) % len(REGIONS) == number).astype(int)
+    neuroids["ncsnr"] = 0.5
+    responses = rng.standard_normal((N_VOXELS, N_PICTURES, 1), dtype=np.float32)
+    stimuli = pd.DataFrame({"stimulus_id": [f"s{i:04d}" for i in range(N_PICTURES)]})
+    write_benchmark(folder, stimuli, pictures, neuroids=neuroids, responses=responses)
+
+
+def extract_stub(folder: Path, n_maps: int, out: Path) -> None:
+    """Extract maps that are wider than their projection."""
+    import torch
+    from torch import nn
+    from torchvision.transforms.functional import pil_to_tensor
+
+    from deepjuice.extraction import extract_features
+    from juicyfruits import Benchmark
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(n_maps)]
+    benchmark = Benchmark(folder)
+    options = {"model_uid": "stub", "stimulus_digest": benchmark.stimulus_digest, "device": "cpu", "progress": False}
+    to_tensor = lambda picture: pil_to_tensor(picture).float() / 255  # noqa: E731
+    extract_features(nn.Sequential(*layers), to_tensor, benchmark.image_paths, out, **options)
+
+
+def score(features: Path, benchmark: Path, out: Path) -> None:
+    """What `deepjuice score` does."""
+    from deepjuice.cli import main
+
+    _finish(main(["score", str(features), str(benchmark), str(out), "--device", "cpu"]))
+
+
+def score_rows(numbers: list[int]) -> Iterator[str]:
+    """Yield the lines of the table of scorings."""
+    yield f"{'deepjuice score':16} {'maps':>5} {HEAD}"
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        measured(write_stub_benchmark, folder / "benchmark")
+        for n_maps in (1, 2):
+            store = folder / f"{n_maps}.zarr"
+            measured(extract_stub, folder / "benchmark", n_maps, store)
+            cost = measured(score, store, folder / "benchmark", folder / f"{n_maps}.nc")
+            size = (folder / f"{n_maps}.nc").stat().st_size / 1e6
+            yield f"{'':16} {n_maps:5} {cost}   {n_maps}.nc {size:.1f} MB"
+
+
+PARTS = {"plan": plan_rows, "aggregate": aggregate_rows, "score": score_rows}
 
 
 def main() -> None:
@@ -258,7 +319,7 @@ def main() -> None:
     for name, rows in PARTS.items():
         if args.parts and name not in args.parts:
             continue
-        for line in ("", *rows(args.models)):
+        for line in chain([""], rows(args.models)):
             lines.append(line)
             print(line, flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
