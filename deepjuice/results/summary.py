@@ -58,9 +58,7 @@ def summary(ds: xr.Dataset, glance: Glance, directory: Path, report: str | Path)
     well, and then the models' next best layers, until there are three.
     """
     undefined = f"  {glance.n_undefined} of {glance.n_scores} scores are undefined (NaN)"
-    with_the_best = (
-        f"  {ds.sizes['model']} models: comparisons.parquet compares each with the best of every region only"
-    )
+    with_the_best = "  comparisons.parquet: every model against the best of each region, not every two models"
     lines = [
         f"{ds.attrs['benchmark']}: {', '.join(_counted(ds.sizes[dim], dim) for dim in COUNTED)}",
         f"  tables  {directory / 'scores.parquet'}",
