@@ -1,4 +1,4 @@
-"""Snakemake that asks Slurm for news every second: as it is, it waits 10 seconds longer after every answer without any."""
+"""Snakemake that asks Slurm for news every second; by itself it waits 10 s longer after every answer without."""
 
 from snakemake.cli import main
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor

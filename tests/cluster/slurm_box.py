@@ -53,10 +53,11 @@ KillWait=2
 SlurmdTimeout=10
 MessageTimeout=15
 GresTypes=gpu
+EnforcePartLimits=ALL
 DefMemPerCPU=256
 {nodes}
-PartitionName=cpu Nodes={cpu_nodes} Default=YES MaxTime=60 DefaultTime=5 State=UP
-PartitionName=gpu Nodes={gpu_node} MaxTime=60 DefaultTime=5 State=UP
+PartitionName=cpu Nodes={cpu_nodes} Default=YES MaxTime=1440 DefaultTime=5 State=UP
+PartitionName=gpu Nodes={gpu_node} MaxTime=1440 DefaultTime=5 State=UP
 """
 
 
@@ -171,7 +172,7 @@ class SlurmBox:
         return done.stdout
 
     def jobs(self, comment=""):
-        """All jobs so far whose comment (rule_NAME_wildcards_...) begins so, as `scontrol show job` has their fields."""
+        """All jobs so far whose comment (rule_NAME_...) begins so, each with the fields of `scontrol show job`."""
         text = self.ask("scontrol", "show", "job", "--oneliner", "--detail")
         jobs = [dict(re.findall(r"(\S+?)=(.*?)(?= \S+?=|$)", line)) for line in text.splitlines() if "JobId=" in line]
         return [job for job in jobs if job.get("Comment", "").startswith(comment)]
@@ -182,7 +183,7 @@ class SlurmBox:
         return wait_for(running, f"a running job {comment}", seconds)[0]
 
     def node_state(self, node):
-        """As `scontrol show node` has it: IDLE, MIXED, DOWN+NOT_RESPONDING, ... (`sinfo` asked too often shows old states)."""
+        """IDLE, MIXED, DOWN+NOT_RESPONDING, ... as `scontrol` has it; `sinfo`, asked often, shows states gone by."""
         return re.search(r"State=(\S+)", self.ask("scontrol", "show", "node", node)).group(1)
 
     def cancel(self, job):
@@ -204,7 +205,7 @@ class SlurmBox:
         wait_for(lambda: self.node_state(node) in ("IDLE", "MIXED", "ALLOCATED"), f"node {node}", 60)
 
     def _shepherds(self):
-        """The processes that keep the jobs of this box (psutil stops reading an environment at what they wrote over it)."""
+        """The processes that keep this box's jobs; psutil cannot read their environment, as they write over its start."""
         for process in psutil.process_iter(["name"]):
             try:
                 environment = Path(f"/proc/{process.pid}/environ").read_bytes()

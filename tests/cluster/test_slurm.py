@@ -1,107 +1,204 @@
 """The workflow through a real Slurm, by the profile that users have, with what happens to jobs on a cluster."""
 
-import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
-from juicyfruits import write_benchmark
-from tests.cluster import quick_snakemake
-from tests.cluster.slurm_box import wait_for
-from tests.running import REPOSITORY
+from deepjuice import FeatureStore, ScoreSettings, score_model
+from deepjuice.results import read_scores
+from juicyfruits import Benchmark
+from tests.cluster.running import MODEL, Run, fill_in, small_run
+from tests.cluster.slurm_box import CPU_NODES, GPU_NODE, wait_for
+from tests.running import REPOSITORY, snakemake
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(1800)]
 
-PROFILE = REPOSITORY / "workflow/profiles/slurm/config.yaml"
-MODEL = "torchvision_squeezenet1_1_random"
-SITE = {  # what a user of this cluster writes into the five lines
-    1: "jobs: 4",
-    2: "slurm-status-command: squeue",
-    3: "",
-    4: "  slurm_partition: cpu",
-    5: '  extract: &gpu {slurm_partition: gpu, gres: "gpu:1"}',
-}
+SMALL = ("--configfile", "own.yaml")
+GPU = ("extract:slurm_partition=gpu", "extract:gres=gpu:1", "score:slurm_partition=gpu", "score:gres=gpu:1")
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    """The profile with its five lines filled in."""
-    lines = PROFILE.read_text().splitlines()
-    marked = {int(found.group(1)): i for i, line in enumerate(lines) if (found := re.search(r"# SITE (\d):", line))}
-    assert sorted(marked) == sorted(SITE)
-    for number, i in marked.items():
-        lines[i] = SITE[number]
-    path = tmp_path_factory.mktemp("profile") / "config.yaml"
-    path.write_text("\n".join(lines))
-    return path.parent
+    return fill_in(tmp_path_factory.mktemp("profile"))
 
 
-class Run:
-    """Snakemake on the login node, in the background; its end is awaited for minutes, never for ever."""
+class Jobs:
+    """What Slurm was given after this was made."""
 
-    def __init__(self, box, profile, workdir, *words):
-        command = [sys.executable, quick_snakemake.__file__, "--snakefile", REPOSITORY / "workflow/Snakefile"]
-        command += ["--workflow-profile", profile, *words]
-        env = {**box.env, "PATH": f"{box.env['PATH']}:{Path(sys.executable).parent}"}
-        self.out = (workdir / "out.txt").open("w+")
-        words = [str(word) for word in command]
-        self.process = subprocess.Popen(words, cwd=workdir, env=env, stdout=self.out, stderr=subprocess.STDOUT)
+    def __init__(self, box):
+        self.box = box
+        self.before = {job["JobId"] for job in box.jobs()}
 
-    def __enter__(self):
-        return self
+    def of(self, rule):
+        return [job for job in self.box.jobs(f"rule_{rule}") if job["JobId"] not in self.before]
 
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.out.close()
+    def begun(self, rule, log):
+        """The last job of a rule, as soon as its command has begun to write its log."""
+        wait_for(lambda: self.of(rule), f"a job of {rule}", 600)
+        wait_for(log.exists, f"the start of {rule}", 300)
+        return self.of(rule)[-1]
 
-    def end(self, ok=True, seconds=600):
-        """What it printed; it must end as `ok` says."""
+
+def without_times(path):
+    """Scores with all that is told about them, apart from the seconds that they took."""
+    scores = read_scores(path).load()
+    scores["model_attrs"] = scores["model_attrs"].str.replace(r'"wall_time_score_s": [^,]*', "")
+    return scores.drop_attrs().assign_attrs({name: a for name, a in scores.attrs.items() if "wall_time" not in name})
+
+
+def megabytes(job):
+    size, unit = re.fullmatch(r"([\d.]+)([MG])", job["MinMemoryNode"]).groups()
+    return float(size) * {"M": 1, "G": 1024}[unit]
+
+
+def minutes(job):
+    hours, minutes, _ = job["TimeLimit"].split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+@pytest.fixture(scope="module")
+def disturbed(box, profile, tmp_path_factory):
+    """A small run that meets everything that can happen: its folder, its jobs, and a node that died."""
+    workdir = small_run(tmp_path_factory.mktemp("disturbed"))
+    logs, jobs = workdir / "results/logs", Jobs(box)
+    words = (*SMALL, "--set-resources", "extract:mem_mb=700 * attempt", *GPU)  # extraction needs about 1000
+    with Run(box, profile, workdir, *words) as run:
+        jobs.begun("extract", logs / f"extract/own/{MODEL}.log")
+        run.kill()
+    with Run(box, profile, workdir, *words) as run:
+        box.cancel(jobs.begun("score", logs / f"score/own/{MODEL}.log"))
+        node = jobs.begun("aggregate", logs / "aggregate/own.log")["NodeList"]
+        box.crash(node)
         try:
-            self.process.wait(seconds)
+            run.end()
         finally:
-            self.out.seek(0)
-            text = self.out.read()
-            print(text)
-        assert (self.process.returncode == 0) == ok, text[-4000:]
-        return text
+            box.revive(node)
+    return workdir, jobs, node
 
 
-@pytest.fixture
-def small(tmp_path):
-    """A folder to run in with a benchmark of one's own, so small that a job takes seconds."""
-    rng = np.random.default_rng(0)
-    ids = [f"picture{i:02}" for i in range(24)]
-    pictures = list(rng.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8))
-    neuroids = pd.DataFrame({"neuroid_id": [f"n{i}" for i in range(6)], "subject": "s1", "roi_IT": True})
-    write_benchmark(
-        tmp_path / "brought",
-        pd.DataFrame({"stimulus_id": ids}),
-        pictures,
-        neuroids=neuroids,
-        responses=rng.standard_normal((6, 24, 2)),
-    )
-    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
-    config = {
-        "benchmarks": {"nsd_mini": None, "own": {"source": "folder", "path": "brought"}},
-        "models": [MODEL],
-        "score": {"n_bootstraps": 20, "n_permutations": 20},
+def test_jobs_of_a_killed_run_end_and_the_same_command_goes_on(disturbed):
+    _, jobs, _ = disturbed
+    assert [job["JobState"] for job in jobs.of("extract")] == ["FAILED", "FAILED", "COMPLETED"]
+    assert megabytes(jobs.of("extract")[0]) == megabytes(jobs.of("extract")[1])  # of two runs, each the first attempt
+
+
+def test_a_job_killed_for_memory_is_started_again_with_more(disturbed):
+    workdir, jobs, _ = disturbed
+    killed, again = jobs.of("extract")[1:]
+    assert megabytes(killed) == 700 and megabytes(again) == 1400
+    log = workdir / f"results/logs/slurm/rule_extract/own_{MODEL}/{killed['JobId']}.log"
+    assert "exceeded memory limit" in log.read_text()
+
+
+def test_a_cancelled_job_is_started_again_with_more_of_all_that_its_rule_asks_for(disturbed):
+    _, jobs, _ = disturbed
+    cancelled, again = jobs.of("score")
+    assert (cancelled["JobState"], again["JobState"]) == ("CANCELLED", "COMPLETED")
+    assert megabytes(again) > 1.4 * megabytes(cancelled) and minutes(again) > 1.4 * minutes(cancelled)
+
+
+def test_a_job_on_a_node_that_dies_goes_on_elsewhere(disturbed):
+    _, jobs, node = disturbed
+    (job,) = jobs.of("aggregate")
+    assert job["JobState"] == "COMPLETED" and job["Restarts"] == "1"
+    assert {node, job["NodeList"]} == set(CPU_NODES)
+
+
+def test_results_are_those_of_a_quiet_run_on_one_machine_to_the_bit(disturbed, tmp_path):
+    workdir = disturbed[0]
+    snakemake(small_run(tmp_path), *SMALL)
+    ours, theirs = (without_times(folder / "results/own/scores.nc") for folder in (workdir, tmp_path))
+    assert ours.identical(theirs)
+    tables = [(folder / "results/own/best_layers.csv").read_bytes() for folder in (workdir, tmp_path)]
+    assert tables[0] == tables[1]
+
+
+def test_a_job_that_fails_says_why_in_its_log_and_on_the_terminal(box, profile, disturbed):
+    workdir, jobs = disturbed[0], Jobs(box)
+    with Run(box, profile, workdir, *SMALL, "--retries", "0", "--config", "score={rois: [ITT]}") as run:
+        text = run.end(ok=False)
+    message = "no ROI 'ITT'"
+    assert message in text and "did you mean 'IT'" in text
+    assert message in (workdir / f"results/logs/score/own/{MODEL}.log").read_text()
+    (job,) = jobs.of("score")
+    assert job["JobState"] == "FAILED"
+    assert (workdir / f"results/logs/slurm/rule_score/own_{MODEL}/{job['JobId']}.log").is_file()
+    assert {path.name for path in workdir.iterdir()} <= {
+        "brought",
+        "config",
+        "own.yaml",
+        "out.txt",
+        "results",
+        ".snakemake",
     }
-    (tmp_path / "own.yaml").write_text(json.dumps(config))
-    return tmp_path
 
 
-def test_small(box, profile, small):
-    with Run(box, profile, small, "--configfile", "own.yaml") as run:
-        text = run.end(seconds=240)
-    for job in box.jobs("rule_"):
-        print({k: job.get(k) for k in "JobId JobState Restarts Comment NodeList MinMemoryNode TimeLimit JOB_GRES GRES NumCPUs RunTime".split()})
-    print(subprocess.run(["find", small / "results"], capture_output=True, text=True).stdout)
-    assert 0
+@pytest.fixture(scope="module")
+def whole(box, profile, tmp_path_factory):
+    """A folder in which the default job has run on the cluster, and its jobs."""
+    workdir, jobs = tmp_path_factory.mktemp("whole"), Jobs(box)
+    shutil.copytree(REPOSITORY / "config", workdir / "config")
+    with Run(box, profile, workdir, "--slurm-keep-successful-logs") as run:
+        run.end(seconds=1500)
+    return workdir, jobs
+
+
+TRAINED, UNTRAINED = "efficientnet_lite0_imagenet1k", "efficientnet_lite0_random"
+
+
+def test_every_job_of_the_default_run_succeeds_at_its_first_start_and_small_ones_go_as_one(whole):
+    _, jobs = whole
+    counts = {rule: len(jobs.of(rule)) for rule in ("data", "extract", "score", "aggregate", "report")}
+    for job in jobs.of(""):
+        print(
+            {
+                k: job.get(k)
+                for k in (
+                    "JobId",
+                    "JobState",
+                    "Restarts",
+                    "Comment",
+                    "NodeList",
+                    "MinMemoryNode",
+                    "TimeLimit",
+                    "JOB_GRES",
+                    "NumCPUs",
+                    "RunTime",
+                )
+            }
+        )
+    assert counts == {"data": 1, "extract": 2, "score": 2, "aggregate": 1, "report": 1} and len(jobs.of("")) == 7
+    assert {(job["JobState"], job["Restarts"]) for job in jobs.of("")} == {("COMPLETED", "0")}
+
+
+def test_gpu_rules_get_a_gpu_each_on_the_node_that_has_them_and_start_once(whole):
+    workdir, jobs = whole
+    for rule in ("extract", "score"):
+        for job in jobs.of(rule):
+            assert job["NodeList"] == GPU_NODE and job["JOB_GRES"].strip() == "gpu:1"
+            (log,) = (workdir / "results/logs/slurm").glob(f"rule_{rule}/*/{job['JobId']}.log")
+            assert log.read_text().count(f"localrule {rule}:") == 1
+    assert {job["NodeList"] for rule in ("data", "aggregate", "report") for job in jobs.of(rule)} <= set(CPU_NODES)
+
+
+def test_what_is_asked_for_comes_from_what_was_prepared_in_the_meantime(whole):
+    workdir, jobs = whole
+    n_images = len(pd.read_csv(workdir / "data/nsd_mini/stimuli.csv"))
+    assert {minutes(job) for job in jobs.of("extract")} == {30 + n_images // 50} and n_images >= 50
+
+
+def test_the_tables_of_the_default_run_are_whole_and_hold_what_scoring_here_gives(whole):
+    workdir, _ = whole
+    scores = read_scores(workdir / "results/nsd_mini/scores.nc").load()
+    assert sorted(scores["model"].values) == [TRAINED, UNTRAINED] and scores.sizes["layer"] == 318
+    tidy = pd.read_parquet(workdir / "results/nsd_mini/scores.parquet")
+    assert tidy.groupby(["model_uid", "subj_id", "metric"]).size().nunique() == 1
+    store = FeatureStore(workdir / f"results/nsd_mini/features/{UNTRAINED}.zarr")
+    store.maps = store.maps[::40]
+    settings = ScoreSettings(n_bootstraps=0, n_permutations=0)
+    here = score_model(store, Benchmark(workdir / "data/nsd_mini"), settings, "cpu", progress=False)["score"]
+    there = read_scores(workdir / f"results/nsd_mini/scores/{UNTRAINED}.nc")["score"].sel(layer=here["layer"])
+    np.testing.assert_allclose(there, here, atol=1e-6)
