@@ -113,7 +113,7 @@ def plans(run):
         module, _, stage = version.rpartition(".")
         code = f"import {module} as versions; versions.{stage} += 1" if version else ""
         table = {"model_table": "tagged.tsv"} if "tag" in change else {}
-        return snakemake(run, "--dry-run", *configured(run, name, change | table), *words, code=code)
+        return snakemake(run, *words, "--dry-run", *configured(run, name, change | table), code=code)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(CHANGES, pool.map(plan, CHANGES), strict=True))
