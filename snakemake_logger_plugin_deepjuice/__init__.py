@@ -96,7 +96,8 @@ class LogHandler(LogHandlerBase):
             return True
         if record.levelno >= WARNING:
             command_failed = event == LogEvent.ERROR and "CalledProcessError" in text
-            return command_failed or (bool(self.run.failed) and any(words in text for words in SAID_BY_US))
+            known = bool(self.run.failed) or self.run.stopped
+            return command_failed or (known and any(words in text for words in SAID_BY_US))
         if event is not None:
             return True
         return _is_snakemakes(record.pathname) and not text.startswith(SAID)
