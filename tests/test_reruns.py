@@ -1,6 +1,7 @@
 """What a change reruns: a table of changes against the jobs that Snakemake plans, its reasons, and some of them run."""
 
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -181,3 +182,12 @@ def test_a_wrong_choice_is_named(run, words, message):
 def test_a_file_of_an_unknown_model_is_refused(run):
     text = snakemake(run, "--dry-run", "results/nsd/scores/alexnt.nc", ok=False)
     assert "did you mean 'torchvision_alexnet" in text
+
+
+def test_a_newer_release_is_extracted_from_though_the_run_was_stopped_after_preparation(run):
+    config = configured(run, "whole", {})
+    snakemake(run, *config)
+    os.utime(run / "release")
+    assert planned(run, *config) == {"prepare": 1, **ALL}
+    snakemake(run, "--until", "prepare", *config)
+    assert planned(run, *config) == ALL

@@ -134,12 +134,13 @@ def stimuli_input(wildcards):
     if BENCHMARKS[benchmark]["source"] == "folder":
         return files
     recorded = Path(f"{DATA}/raw/{benchmark}.prepared.json")
+    store = FEATURES.format(benchmark=benchmark, model=wildcards.model)
+    made = [recorded, Path(store, ".snakemake_timestamp")]
     release = Path(release_input(wildcards))
     same = (
-        recorded.exists()
+        all(path.exists() for path in [release, *made])
         and recorded.read_text() == stimuli_settings(benchmark)
-        and release.exists()
-        and release.stat().st_mtime <= recorded.stat().st_mtime
+        and all(path.stat().st_mtime >= release.stat().st_mtime for path in made)
     )
     return ancient(files) if same else files
 
