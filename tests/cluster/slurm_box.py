@@ -205,7 +205,7 @@ class SlurmBox:
         wait_for(lambda: self.node_state(node) in ("IDLE", "MIXED", "ALLOCATED"), f"node {node}", 60)
 
     def _shepherds(self):
-        """The processes that keep this box's jobs; psutil cannot read their environment, as they write over its start."""
+        """The processes that keep this box's jobs; psutil cannot read their whole environment, which they overwrite."""
         for process in psutil.process_iter(["name"]):
             try:
                 environment = Path(f"/proc/{process.pid}/environ").read_bytes()
