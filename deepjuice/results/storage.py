@@ -86,13 +86,17 @@ def read_scores(path: str | Path) -> xr.Dataset:
 def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
     """Open the score dataset at `path` without checking it; arrays are read when used, inside the block.
 
-    Raises InputError if the file is missing, is no NetCDF4 or has another schema version.
+    Raises InputError if the file is missing, is no NetCDF4, is a part of one or has another schema version.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"No score file at {path}; 'deepjuice score' writes one for each model.")
     try:
         with xr.open_dataset(path, engine="h5netcdf") as ds:
+            if "part" in ds.attrs:
+                raise InputError(
+                    f"{path} is part {ds.attrs['part']} of a model's scores; 'deepjuice join' makes a score file of all."
+                )
             version = ds.attrs.get("schema_version")
             if version != SCHEMA_VERSION:
                 raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")

@@ -121,6 +121,9 @@ def test_unreadable_files_are_told_apart(make, tmp_path):
     (tmp_path / "half.nc").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"half\.nc is no readable NetCDF4"):
         read_scores(tmp_path / "half.nc")
+    make().assign_attrs(part="2/3").to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="is part 2/3 of a model's scores; 'deepjuice join'"):
+        read_scores(tmp_path / "part.nc")
     make().assign_attrs(schema_version=0).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="has schema version 0, not 2"):
         read_scores(tmp_path / "old.nc")
