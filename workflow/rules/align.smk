@@ -1,3 +1,6 @@
+SCORE_OPTIONS = single_options(seed=config["seed"], **config["score"])
+
+
 # Scores all layers of a model, or one of the ranges that several jobs share.
 rule score:
     input:
@@ -19,12 +22,13 @@ rule score:
         runtime=score_minutes,
         device=config["device"],
     params:
+        **SCORE_OPTIONS,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        options=options(seed=config["seed"], **config["score"]),
         part="" if N_PARTS == 1 else f"--part {{part}}/{N_PARTS}",
         version=versions.SCORE,
     shell:
-        "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} {params.options:q}"
+        "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} "
+        f"{placeholders(SCORE_OPTIONS)}"
         " {params.part} --device {resources.device} > {log:q} 2>&1"
 
 

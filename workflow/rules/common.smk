@@ -86,6 +86,16 @@ def options(**values):
     return words
 
 
+def single_options(**values):
+    """The same, one parameter of a rule each: what changed is then told alone."""
+    return {name: options(**{name: value}) for name, value in values.items()}
+
+
+def placeholders(names):
+    """What stands for these parameters in a rule's command."""
+    return " ".join(f"{{params.{name}:q}}" for name in names)
+
+
 include: "benchmarks.smk"
 include: "models.smk"
 include: "sizes.smk"

@@ -1,3 +1,9 @@
+EXTRACT_OPTIONS = single_options(
+    seed=config["seed"],
+    **{key: config["extract"][key] for key in ("eps", "method", "precision", "dtype")},
+)
+
+
 rule extract:
     input:
         stimuli=stimuli_input,
@@ -17,18 +23,13 @@ rule extract:
         memory_limit=extract_limit,
         device=config["device"],
     params:
+        **EXTRACT_OPTIONS,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        options=options(
-            seed=config["seed"],
-            **{
-                name: config["extract"][name]
-                for name in ("eps", "method", "precision", "dtype")
-            },
-        ),
         pictures=own_pictures,
         stimuli=lambda wildcards: stimuli_settings(wildcards.benchmark),
         version=versions.EXTRACT,
     shell:
-        "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} {params.options:q}"
+        "OMP_NUM_THREADS={threads} deepjuice extract {wildcards.model} {params.folder:q} {output:q} "
+        f"{placeholders(EXTRACT_OPTIONS)}"
         " --batch-size {resources.batch_size} {resources.memory_limit} --device {resources.device}"
         " > {log:q} 2>&1"
