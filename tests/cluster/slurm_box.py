@@ -84,7 +84,8 @@ def install():
         for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
             subprocess.run(["apt-get", *words], env=env, check=True, capture_output=True, text=True, timeout=300)
     except subprocess.CalledProcessError as error:
-        raise NoSlurm(f"Slurm cannot be installed: {error.stderr.strip().splitlines()[-1:]}") from None
+        last = error.stderr.strip().rpartition("\n")[2]
+        raise NoSlurm(f"Slurm cannot be installed: {last}") from None
     except subprocess.TimeoutExpired:
         raise NoSlurm("Slurm cannot be installed: apt-get took more than 5 minutes") from None
     finally:
