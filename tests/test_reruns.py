@@ -29,7 +29,7 @@ ALL = {"extract": 2, **SCORING}
 TABLES = {"aggregate": 1, "report": 1}
 ONE_MORE = {"extract": 1, "score": 1, **TABLES}
 
-# A change: settings merged into CONFIG, a stage whose code has another version, words of the command line; jobs; a reason.
+# A change: settings merged into CONFIG, a stage of another version, words of the command line; jobs; a reason.
 CHANGES = {
     "nothing": ({}, "", [], {}, None),
     "alphas": (
@@ -148,7 +148,7 @@ def test_other_voxels_are_scored_with_the_features_that_are_there(run):
 
 def test_other_pictures_are_extracted_anew(run):
     before = read_scores(run / f"results/nsd/scores/{FIRST}.nc").attrs["features_digest"]
-    config = configured(run, "pictures", {"benchmarks": {"nsd": {"image_set": "unique", "subjects": ["subj01"]}}})
+    config = configured(run, "pictures", {"benchmarks": {"nsd": {"image_set": "all", "subjects": ["subj01"]}}})
     snakemake(run, *config)
     assert read_scores(run / f"results/nsd/scores/{FIRST}.nc").attrs["features_digest"] != before
     assert planned(run, *config) == {}
