@@ -92,8 +92,11 @@ def _tested(
 
     from deepjuice.alignment.inference.model_comparison import benjamini_hochberg, paired_test
 
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("a", "b", "cell", "difference", "low", "high", "p")}
     n_pairs = sum(len(others) for _, others in plan)
+    # Room for all rows at once: small arrays between the large ones of the tests would keep memory from being reused.
+    numbers = {name: np.empty(n_pairs * scores.shape[1], dtype=np.int32) for name in ("a", "b", "cell")}
+    fields = {name: np.empty(n_pairs * scores.shape[1]) for name in ("difference", "low", "high", "p")}
+    n_rows = 0
     with tqdm(total=n_pairs, desc="comparing", unit="pair", disable=not progress) as bar:
         for first, others in plan:
             held = _of_first(first, resamples_of)
@@ -102,15 +105,17 @@ def _tested(
                 cell = np.flatnonzero((first != NOBODY) & (first != second))
                 if not len(cell):  # the best everywhere
                     continue
-                a = first[cell]
-                differences = torch.from_numpy(held[cell]).T - torch.from_numpy(resamples_of(second)[cell]).T
+                a, own = first[cell], resamples_of(second)
+                differences = torch.from_numpy(held[cell]).T - torch.from_numpy(own[cell]).T
                 observed = torch.from_numpy(scores[a, cell] - scores[second, cell])
                 test = paired_test(observed, differences, df=torch.from_numpy(df[cell]))
-                values = {"a": a, "b": np.full_like(a, second), "cell": cell}
-                values |= {name: getattr(test, name).numpy() for name in ("difference", "low", "high", "p")}
-                for name, part in values.items():
-                    rows[name].append(part)
-    found = {_FIELDS.get(name, name): np.concatenate(parts) for name, parts in rows.items()}
+                rows = slice(n_rows, n_rows + len(cell))
+                for name, values in {"a": a, "b": second, "cell": cell}.items():
+                    numbers[name][rows] = values
+                for name, room in fields.items():
+                    room[rows] = getattr(test, name).numpy()
+                n_rows = rows.stop
+    found = {_FIELDS.get(name, name): values[:n_rows] for name, values in (numbers | fields).items()}
     return found | {"q_value": benjamini_hochberg(found["p_value"]).numpy()}
 
 

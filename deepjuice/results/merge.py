@@ -75,7 +75,7 @@ def _write_scores(models: Models, places: dict[str, Path], progress: bool) -> tu
             tidy = to_tidy(part)
             best.append(best_table(part, tidy))
             glance.add(tidy)
-            rows = pa.Table.from_pandas(tidy, preserve_index=False)
+            rows = pa.Table.from_pandas(tidy, preserve_index=False, nthreads=1)
             table = table or stack.enter_context(_tidy_writer(places["scores.parquet"], rows.schema))
             table.write_table(rows)
     return pd.concat(best, ignore_index=True), glance
