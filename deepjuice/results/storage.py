@@ -94,9 +94,8 @@ def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
     try:
         with xr.open_dataset(path, engine="h5netcdf") as ds:
             if "part" in ds.attrs:
-                raise InputError(
-                    f"{path} is part {ds.attrs['part']} of a model's scores; 'deepjuice join' makes a score file of all."
-                )
+                part = ds.attrs["part"]
+                raise InputError(f"{path} is part {part} of a model's scores; 'deepjuice join' puts all together.")
             version = ds.attrs.get("schema_version")
             if version != SCHEMA_VERSION:
                 raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")
