@@ -65,7 +65,8 @@ def test_fetch_prepare_and_score_from_a_public_bucket(bucket, mini_source, tmp_p
     ):
         bucket.faults[path] = [fault]
     text = snakemake(tmp_path, *config)
-    assert "nsd: 1 model, 18 layers, " in text and "came damaged" in text
+    assert "nsd: 1 model, 18 layers, " in text
+    assert "came damaged" in (tmp_path / "results/logs/fetch/nsd.log").read_text()
     size = (mini_source / layout.betas_session("subj01", 1)).stat().st_size
     assert [bucket.sent[path] for path in betas] == [size, 2 * size, size + 99, size]  # broken, damaged, cut short, 500
     header = 65_536
