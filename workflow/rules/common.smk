@@ -87,7 +87,7 @@ def options(**values):
 
 
 def single_options(**values):
-    """The same, one parameter of a rule each: what changed is then told alone."""
+    """The same, as one parameter for each option, so that of the reasons to run again what changed is told alone."""
     return {name: options(**{name: value}) for name, value in values.items()}
 
 
