@@ -24,9 +24,11 @@ def extract_minutes(wildcards, attempt):
 
 
 def score_mb(wildcards, attempt):
-    """A base, and a number of copies of the responses and of a map."""
-    copies = 3 * responses_mb(wildcards.benchmark)
-    return int(3000 + copies + n_stimuli(wildcards.benchmark) * 0.2) * attempt
+    """A base, a number of copies of the responses and of a map, and of the RDMs of all regions of all subjects."""
+    n = n_stimuli(wildcards.benchmark)
+    rdms = n_cells(wildcards.benchmark) * n**2 * 4 / 2**20
+    copies = 3 * responses_mb(wildcards.benchmark) + n * 0.2
+    return int(3000 + copies + 8 * rdms) * attempt
 
 
 def score_minutes(wildcards, attempt):
@@ -47,3 +49,16 @@ def responses_mb(benchmark):
     """Size of a benchmark's responses; 0 as long as it is not prepared."""
     files = Path(benchmark_folder(benchmark)).glob("responses.*")
     return sum(file.stat().st_size for file in files) / 2**20
+
+
+def n_cells(benchmark):
+    """Regions times subjects of a benchmark; 0 as long as it is not prepared, or holds RDMs only."""
+    table = Path(benchmark_folder(benchmark), "neuroids.csv")
+    return count_cells(table, table.stat().st_mtime_ns) if table.exists() else 0
+
+
+@cache
+def count_cells(table, changed):
+    neuroids = pd.read_csv(table, dtype=str)
+    regions = sum(name.startswith("roi_") for name in neuroids.columns)
+    return regions * neuroids["subject"].nunique() if "subject" in neuroids else 0
