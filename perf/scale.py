@@ -12,7 +12,7 @@ score      what `deepjuice score` takes for a layer: 1,000 pictures, 30,000 voxe
 Every run is a process of its own: wall time, time on the CPU (which other work on the machine hardly changes), and peak
 resident memory (VmHWM). 1,000 models take 8 GB of disk.
 
-usage: python perf/scale.py [plan aggregate score] [--models 10 100 1000] [--out FILE]
+usage: OMP_NUM_THREADS=1 python perf/scale.py [plan aggregate score] [--models 10 100 1000] [--out FILE]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -64,8 +65,8 @@ HEAD = f"{'wall time':>10} {'CPU time':>10} {'peak memory':>12}"
 
 def measured(work: Callable[..., object], *args: object) -> Cost:
     """Run in a fresh process, what it prints going nowhere."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (work, args))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, work, args).result()
 
 
 def _measure(work: Callable[..., object], args: tuple) -> Cost:
@@ -283,25 +284,26 @@ def extract_stub(folder: Path, n_maps: int, out: Path) -> None:
     extract_features(nn.Sequential(*layers), to_tensor, benchmark.image_paths, out, **options)
 
 
-def score(features: Path, benchmark: Path, out: Path) -> None:
+def score(features: Path, benchmark: Path, out: Path, *options: str) -> None:
     """What `deepjuice score` does."""
     from deepjuice.cli import main
 
-    _finish(main(["score", str(features), str(benchmark), str(out), "--device", "cpu"]))
+    _finish(main(["score", str(features), str(benchmark), str(out), "--device", "cpu", *options]))
 
 
 def score_rows(numbers: list[int]) -> Iterator[str]:
     """Yield the lines of the table of scorings."""
-    yield f"{'deepjuice score':16} {'maps':>5} {HEAD}"
+    yield f"{'deepjuice score':25} {'maps':>5} {HEAD}"
+    none = ("--n-bootstraps", "0", "--n-permutations", "0")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         measured(write_stub_benchmark, folder / "benchmark")
         for n_maps in (1, 2):
             store = folder / f"{n_maps}.zarr"
             measured(extract_stub, folder / "benchmark", n_maps, store)
-            cost = measured(score, store, folder / "benchmark", folder / f"{n_maps}.nc")
-            size = (folder / f"{n_maps}.nc").stat().st_size / 1e6
-            yield f"{'':16} {n_maps:5} {cost}   {n_maps}.nc {size:.1f} MB"
+            for name, options in (("", ()), ("no resamples or shuffles", none)):
+                cost = measured(score, store, folder / "benchmark", folder / f"{n_maps}.nc", *options)
+                yield f"{name:25} {n_maps:5} {cost}"
 
 
 PARTS = {"plan": plan_rows, "aggregate": aggregate_rows, "score": score_rows}
