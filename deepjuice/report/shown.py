@@ -103,9 +103,8 @@ def _count_scores(ds: xr.Dataset) -> tuple[int, int]:
     """Count the scores of an open aggregate and those that are NaN, some layers at a time."""
     exists = existing_cells(ds).transpose("metric", "region", "subject", "split").values
     n_undefined = 0
-    for start in range(0, ds.sizes["layer"], 256):
-        score = (
-            ds["score"].isel(layer=slice(start, start + 256)).transpose("layer", "metric", "region", "subject", "split")
-        )
-        n_undefined += int(np.isnan(score.values[:, exists]).sum())
+    for start in range(0, ds.sizes["layer"], LAYERS_AT_ONCE):
+        score = ds["score"].isel(layer=slice(start, start + LAYERS_AT_ONCE))
+        values = score.transpose("metric", "region", "subject", "split", "layer").values[exists]
+        n_undefined += int(np.isnan(values).sum())
     return int(exists.sum()) * ds.sizes["layer"], n_undefined

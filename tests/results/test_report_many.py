@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from deepjuice.report import write_report
+from deepjuice.report.figures import depth_curves
 from deepjuice.report.shown import best_on_train, leading_networks, read_shown
 from deepjuice.results import best_table, read_scores, to_tidy
 from juicyfruits.errors import InputError
@@ -99,6 +100,18 @@ def test_the_page_says_what_it_leaves_out(many, tmp_path, monkeypatch):
     assert {uid for uid in (f"net_{i}" for i in range(N)) if uid in run} == set(drawn)
     legend = text.split("<p class=legend>")[1].split("</p>")[0]
     assert re.findall(r"net_\d", legend) == drawn
+
+
+def test_figures_know_nothing_of_the_others(many, tmp_path, monkeypatch):
+    seen = []
+
+    def record(tidy, metric, styles, best):
+        seen.append(set(tidy.model_uid) | set(styles) | set(best.model_uid))
+        return depth_curves(tidy, metric, styles=styles, best=best)
+
+    monkeypatch.setattr("deepjuice.report.page.depth_curves", record)
+    write_report(many, tmp_path / "page.html")
+    assert seen == [set(read_shown(many).drawn)] * 3
 
 
 def test_best_on_train_keeps_the_order_of_regions(best):
