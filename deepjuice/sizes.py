@@ -1,4 +1,4 @@
-"""Sizes in bytes, read and printed; light, since the workflow reads them at every start."""
+"""Sizes in bytes and counts, read and printed; light, since the workflow reads them at every start."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def _read_printed(printed: str) -> float:
     """Read what `format_bytes` wrote, in bytes, without rounding to whole bytes."""
     number, unit = printed.split()
     return float(number) * 1024 ** UNITS.index(unit)
+
+
+def counted(count: int, what: str) -> str:
+    """Say how many there are of something.
+
+    >>> counted(1, "model"), counted(0, "model")
+    ('1 model', '0 models')
+    """
+    return f"{count} {what}{'s' * (count != 1)}"

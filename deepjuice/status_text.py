@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from deepjuice.job_logs import fraction_done, last_lines
-from deepjuice.sizes import format_bytes
+from deepjuice.sizes import counted, format_bytes
 from deepjuice.status import (
     DONE,
     NONE,
@@ -26,7 +26,7 @@ WIDTH = 160  # of a line of a log
 def status_text(status: FolderStatus, every: bool = False) -> str:
     """Return counts of all models, a line for each unfinished one (or `every` one), and jobs that did not end well."""
     size = format_bytes(sum(b.n_bytes for b in status.benchmarks), 1)
-    lines = [f"{status.path}: {_counted(len(status.benchmarks), 'benchmark')}, {size}"]
+    lines = [f"{status.path}: {counted(len(status.benchmarks), 'benchmark')}, {size}"]
     if status.run:
         lines.append("a run is on (process {pid} on {host}, since {since})".format(**status.run))
     lines.append(f"report.html: {status.report}")
@@ -39,7 +39,7 @@ def status_text(status: FolderStatus, every: bool = False) -> str:
 
 def _benchmark(benchmark: BenchmarkStatus, every: bool) -> Iterator[str]:
     models = benchmark.models
-    yield f"{benchmark.name}: {_counted(len(models), 'model')}, {format_bytes(benchmark.n_bytes, 1)}"
+    yield f"{benchmark.name}: {counted(len(models), 'model')}, {format_bytes(benchmark.n_bytes, 1)}"
     yield f"  features  {_counts((m.features for m in models), 'in part')}"
     yield f"  scores    {_counts((m.scores for m in models), 'in part')}"
     yield f"  tables    {_tables(benchmark)}"
@@ -67,12 +67,12 @@ def _tables(benchmark: BenchmarkStatus) -> str:
     other = sum(m.tables == OTHER_SCORES for m in benchmark.models)
     gone = sum(m.tables == YES and m.scores != DONE for m in benchmark.models)
     problems = [
-        *([f"without {_counted(missing, 'scored model')}"] if missing else []),
-        *([f"with other scores of {_counted(other, 'model')} than are here"] if other else []),
-        *([f"with {_counted(gone, 'model')} whose scores are not here or of other features"] if gone else []),
+        *([f"without {counted(missing, 'scored model')}"] if missing else []),
+        *([f"with other scores of {counted(other, 'model')} than are here"] if other else []),
+        *([f"with {counted(gone, 'model')} whose scores are not here or of other features"] if gone else []),
     ]
     held = sum(m.tables in (YES, OTHER_SCORES) for m in benchmark.models)
-    return f"of {_counted(held, 'model')}" + (f": {'; '.join(problems)}" if problems else ", up to date")
+    return f"of {counted(held, 'model')}" + (f": {'; '.join(problems)}" if problems else ", up to date")
 
 
 def _jobs(jobs: Sequence[JobStatus], run_is_on: bool, every: bool) -> Iterator[str]:
@@ -104,7 +104,3 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield ("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

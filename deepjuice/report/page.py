@@ -30,6 +30,7 @@ from deepjuice.report.texts import (
     RUN_OF_DRAWN,
 )
 from deepjuice.results import MAX_ALL_PAIRS, MEAN
+from deepjuice.sizes import counted
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
@@ -116,17 +117,8 @@ def _comparison(ds: xr.Dataset) -> str:
 
 
 def _counts(sizes: dict[str, int]) -> str:
-    def some(n: int, what: str) -> str:
-        return f"{n} {what}" + "s" * (n != 1)
-
-    return ", ".join(
-        [
-            some(sizes["model"], "network"),
-            some(sizes["layer"], "layer"),
-            some(sizes["region"], "region"),
-            some(sizes["subject"], "subject"),
-        ]
-    )
+    names = {"model": "network", "layer": "layer", "region": "region", "subject": "subject"}
+    return ", ".join(counted(sizes[dim], name) for dim, name in names.items())
 
 
 def _undefined(shown: Shown) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from deepjuice.results.compare import MAX_ALL_PAIRS
 from deepjuice.results.tidy import mean_over_subjects
+from deepjuice.sizes import counted
 
 METRICS = ("eReg", "eRSA", "cRSA")  # the first that was computed is shown
 COUNTED = ("model", "layer", "region", "subject")
@@ -60,7 +61,7 @@ def summary(ds: xr.Dataset, glance: Glance, directory: Path, report: str | Path)
     undefined = f"  {glance.n_undefined} of {glance.n_scores} scores are undefined (NaN)"
     with_the_best = "  comparisons.parquet: every model against the best of each region, not every two models"
     lines = [
-        f"{ds.attrs['benchmark']}: {', '.join(_counted(ds.sizes[dim], dim) for dim in COUNTED)}",
+        f"{ds.attrs['benchmark']}: {', '.join(counted(ds.sizes[dim], dim) for dim in COUNTED)}",
         f"  tables  {directory / 'scores.parquet'}",
         f"          {directory / 'best_layers.csv'}",
         f"          {directory / 'scores.nc'}",
@@ -108,8 +109,3 @@ def _lines(best: pd.DataFrame) -> list[str]:
     ceilings = [f"  (ceiling {c:.3f})" if np.isfinite(c) else "" for c in best["ceiling"]]
     cells = zip(*names, best["score"], ceilings, strict=True)
     return [f"    {i}. {m}  {x}  {r}  {s:.3f}{c}" for i, (m, x, r, s, c) in enumerate(cells, start=1)]
-
-
-def _counted(count: int, what: str) -> str:
-    """Return "1 model", "2 models"."""
-    return f"{count} {what}{'s' * (count != 1)}"
