@@ -99,10 +99,14 @@ def open_scores(path: str | Path) -> Iterator[xr.Dataset]:
             version = ds.attrs.get("schema_version")
             if version != SCHEMA_VERSION:
                 raise InputError(f"Score file {path} has schema version {version}, not {SCHEMA_VERSION}; score again.")
-            texts = {n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"}  # as before writing
-            yield ds.assign(texts)
+            yield with_texts(ds)
     except _DAMAGED as error:
         raise InputError(f"Score file {path} is no readable NetCDF4 ({error}); delete it, score again.") from error
+
+
+def with_texts(ds: xr.Dataset) -> xr.Dataset:
+    """Return what was read from NetCDF with its texts of the type that they had before they were written."""
+    return ds.assign({n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"})
 
 
 def checked(ds: xr.Dataset, path: str | Path, per_voxel: bool = True) -> xr.Dataset:

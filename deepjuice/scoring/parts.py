@@ -11,6 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from deepjuice import versions
+from deepjuice.results.storage import with_texts
 from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import atomic_path, reading
 
@@ -82,8 +83,7 @@ def _open(path: Path, stack: ExitStack) -> xr.Dataset:
     if not path.is_file():
         raise InputError(f"No part at {path}; deepjuice score --part writes one.")
     with reading(path, "NetCDF4"):
-        ds = stack.enter_context(xr.open_dataset(path, engine="h5netcdf", cache=False))
-        ds = ds.assign({n: c.astype(str) for n, c in ds.variables.items() if c.dtype.kind in "OT"})  # as before writing
+        ds = with_texts(stack.enter_context(xr.open_dataset(path, engine="h5netcdf", cache=False)))
     if "part" not in ds.attrs:
         raise InputError(f"{path} is no part of a scoring; join takes the files that deepjuice score --part writes.")
     return ds
