@@ -19,11 +19,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import alignment_job
 import numpy as np
 import torch
+from recording import record
 from torch import Tensor
 
 from deepjuice.alignment import TorchRidgeGCV, compare_rdms, compute_rdm, pearsonr, upper_triangle
@@ -254,14 +256,9 @@ def main() -> None:
     head = f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}; best of {args.rounds}"
     head += "; A TENTH OF THE SIZE" if args.quick else ""
     titles = f"{'':34} {'ours':>11} {'peer':44} {'':>11} {'ratio':>9} {'goal':>7}"
-    lines = [head, "", titles]
-    print("\n".join(lines), flush=True)
-    for section in args.sections:
-        for text in SECTIONS[section](args.quick, 1 if args.quick else args.rounds, args.device):
-            lines.append(text)
-            print(text, flush=True)
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text("\n".join(lines) + "\n")
+    rounds = 1 if args.quick else args.rounds
+    tables = (SECTIONS[section](args.quick, rounds, args.device) for section in args.sections)
+    record(chain([head, "", titles], chain.from_iterable(tables)), args.out)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ import h5py
 import numpy as np
 import xarray as xr
 import yaml
+from recording import record
 
 ROOT = Path(__file__).parents[1]
 SUBJECTS = [f"subj0{i}" for i in range(1, 9)]
@@ -316,16 +317,9 @@ def main() -> None:
     parser.add_argument("--models", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.txt")
     args = parser.parse_args()
-    lines = [f"perf/scale.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores of an AMD EPYC; no GPU"]
-    print(lines[0], flush=True)
-    for name, rows in PARTS.items():
-        if args.parts and name not in args.parts:
-            continue
-        for line in chain([""], rows(args.models)):
-            lines.append(line)
-            print(line, flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n")
+    head = f"perf/scale.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores of an AMD EPYC; no GPU"
+    parts = [rows for name, rows in PARTS.items() if not args.parts or name in args.parts]
+    record(chain([head], *(chain([""], rows(args.models)) for rows in parts)), args.out)
 
 
 if __name__ == "__main__":
