@@ -51,9 +51,8 @@ def model_uids():
 
 def check_model(uid):
     """Refuse a model that nobody knows, or that takes no pictures, before anything runs."""
-    from deepjuice.model_zoo import (
-        require_modality,
-    )  # takes time, so only where something is to be computed
+    # This import takes time, and so comes only where something is to be computed.
+    from deepjuice.model_zoo import require_modality
 
     try:
         require_modality(uid, "image")

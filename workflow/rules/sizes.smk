@@ -38,11 +38,7 @@ def score_minutes(wildcards, attempt):
 
 def n_stimuli(benchmark):
     """Pictures of a benchmark; 0 as long as it is not prepared."""
-    try:
-        with Path(benchmark_folder(benchmark), "stimuli.csv").open("rb") as table:
-            return sum(1 for _ in table) - 1
-    except OSError:
-        return 0
+    return counted(benchmark, "stimuli.csv", count_lines)
 
 
 def responses_mb(benchmark):
@@ -53,12 +49,26 @@ def responses_mb(benchmark):
 
 def n_cells(benchmark):
     """Regions times subjects of a benchmark; 0 as long as it is not prepared, or holds RDMs only."""
-    table = Path(benchmark_folder(benchmark), "neuroids.csv")
-    return count_cells(table, table.stat().st_mtime_ns) if table.exists() else 0
+    return counted(benchmark, "neuroids.csv", count_cells)
+
+
+def counted(benchmark, name, count):
+    """What is counted in a table of a benchmark, once as long as it is the same: thousands of jobs ask; 0 without it."""
+    table = Path(benchmark_folder(benchmark), name)
+    return read_count(table, table.stat().st_mtime_ns, count) if table.exists() else 0
 
 
 @cache
-def count_cells(table, changed):
+def read_count(table, changed, count):
+    return count(table)
+
+
+def count_lines(table):
+    with table.open("rb") as lines:
+        return sum(1 for _ in lines) - 1
+
+
+def count_cells(table):
     neuroids = pd.read_csv(table, dtype=str)
     regions = sum(name.startswith("roi_") for name in neuroids.columns)
     return regions * neuroids["subject"].nunique() if "subject" in neuroids else 0
