@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from deepjuice.tracing.events import Call, Event, Listener
+from deepjuice.tracing.handles import attach
 from juicyfruits.errors import InputError
 
 
@@ -89,8 +90,8 @@ class Tracer:
                     f"module {path!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; "
                     "give the model as it was before torch.jit or torch.compile (model._orig_mod)."
                 )
-            self._handles.append(module.register_forward_pre_hook(self._begin_hook(path)))
-            self._handles.append(module.register_forward_hook(self._end_hook(path)))
+            self._handles.append(attach(module, "begin", self._begin, path))
+            self._handles.append(attach(module, "end", self._end, path))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -121,35 +122,28 @@ class Tracer:
         self._complete = True
         return output
 
-    def _begin_hook(self, path: str):
+    def _begin(self, path: str, module: nn.Module, _inputs: tuple) -> None:
         depth = len(path.split(".")) if path else 0
+        self._per_depth[depth] += 1
+        name = type(module).__name__
+        call = Call(f"{name}-{depth}-{self._per_depth[depth]}", path, self._per_path[path], depth, name)
+        self._per_path[path] += 1
+        if self._complete:
+            self._check_repeats(call)
+        else:
+            self.calls.append(call)
+        self._begun += 1
+        self._open.append(call)
 
-        def begin(module: nn.Module, _inputs: tuple) -> None:
-            self._per_depth[depth] += 1
-            name = type(module).__name__
-            call = Call(f"{name}-{depth}-{self._per_depth[depth]}", path, self._per_path[path], depth, name)
-            self._per_path[path] += 1
-            if self._complete:
-                self._check_repeats(call)
-            else:
-                self.calls.append(call)
-            self._begun += 1
-            self._open.append(call)
-
-        return begin
-
-    def _end_hook(self, path: str):
-        def end(module: nn.Module, inputs: tuple, output: Any) -> None:
+    def _end(self, path: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+        call = self._open.pop()
+        while call.path != path:  # calls that raised, and whose error the model caught, never complete
             call = self._open.pop()
-            while call.path != path:  # calls that raised, and whose error the model caught, never complete
-                call = self._open.pop()
-            self.listener(Event(call, module, inputs, output, self._rows))
-            if call.uid in self._waiting:
-                self._waiting.discard(call.uid)
-                if not self._waiting:
-                    raise _PassDone
-
-        return end
+        self.listener(Event(call, module, inputs, output, self._rows))
+        if call.uid in self._waiting:
+            self._waiting.discard(call.uid)
+            if not self._waiting:
+                raise _PassDone
 
     def _check_repeats(self, call: Call) -> None:
         expected = self.calls[self._begun] if self._begun < len(self.calls) else None
