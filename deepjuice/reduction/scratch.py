@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from juicyfruits.errors import InputError
@@ -32,7 +35,8 @@ class Scratch:
 class RandomProjection:
     """A random matrix R (k, d), drawn once, that projects rows.
 
-    A method of projection says how: `_draw(seed)` makes what it keeps, `_project(features)` uses it.
+    A method of projection says how: `_draw(seed)` makes what it keeps, `_project(features)` uses it, and so does
+    `_spread(projected)`, which goes the other way. Gradients of any order pass; R itself is never made for them.
 
     Args:
         n_features: width d of the maps to project.
@@ -57,8 +61,27 @@ class RandomProjection:
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         """Project rows: features (n, d), any floating dtype, on the projection's device -> (n, k) float32."""
         check_rows(features, self.n_features)
-        return self._project(features)
+        return _Linear.apply(features, self._project, self._spread)
+
+    def adjoint(self, projected: torch.Tensor) -> torch.Tensor:
+        """Return the adjoint's rows y R: projected (n, k), any floating dtype -> (n, d) float32."""
+        check_rows(projected, self.width)
+        return _Linear.apply(projected, self._spread, self._project)
 
     def dense(self) -> torch.Tensor:
         """Return R itself, shape (k, d), float32: for checks on small sizes."""
         return self(torch.eye(self.n_features, device=self.device)).T
+
+
+class _Linear(torch.autograd.Function):
+    """A linear map of rows given by what it does, whose gradient is its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, function: Callable, adjoint: Callable) -> torch.Tensor:
+        ctx.functions = function, adjoint
+        return function(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        function, adjoint = ctx.functions
+        return _Linear.apply(gradient, adjoint, function), None, None

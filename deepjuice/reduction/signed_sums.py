@@ -54,6 +54,12 @@ class SignedSums(RandomProjection):
     def _sum(self, placed: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
         return placed.float().mul_(signs).view(len(placed), -1, self.width).sum(1)
 
+    def _spread(self, projected: torch.Tensor) -> torch.Tensor:
+        """Feature i reads the one sum that it was added to, (i + r_b) mod k, with its sign."""
+        rotations = torch.tensor(self._rotations, device=self.device).repeat_interleave(self.width)[: self.n_features]
+        places = (torch.arange(self.n_features, device=self.device) + rotations) % self.width
+        return projected.float().index_select(1, places).mul_(self._signs)
+
     @cached_property
     def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
         """For every place of every rotated block the feature that stands there, and its sign, 0 behind the last one."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
 from deepjuice.reduction.scratch import RandomProjection
+
+Bags = list[tuple[torch.Tensor, torch.Tensor]]  # of the positive and the negative entries: places, and bags' starts
 
 
 class SparseProjection(RandomProjection):
@@ -41,11 +44,27 @@ class SparseProjection(RandomProjection):
         # With the inputs side by side for every feature, each non-zero reads one short contiguous row.
         by_feature = self.scratch.take(self.n_features, len(features))
         by_feature.copy_(features.T)
+        return self._sum(by_feature, self._bags)
+
+    def _spread(self, projected: torch.Tensor) -> torch.Tensor:
+        return self._sum(projected.float().T.contiguous(), self._bags_by_feature)
+
+    def _sum(self, values: torch.Tensor, bags: Bags) -> torch.Tensor:
         plus, minus = (
-            embedding_bag(columns, by_feature, starts, mode="sum", include_last_offset=True)
-            for columns, starts in self._bags
+            embedding_bag(places, values, starts, mode="sum", include_last_offset=True) for places, starts in bags
         )
         return (plus - minus).mul_(self.scale).T
+
+    @cached_property
+    def _bags_by_feature(self) -> Bags:
+        """The same non-zeros, column after column: as much memory again, taken when the adjoint is first asked for."""
+        turned = []
+        for columns, starts in self._bags:
+            row = torch.arange(self.width, dtype=torch.int32, device=self.device).repeat_interleave(starts.diff())
+            counts = torch.bincount(columns, minlength=self.n_features)
+            starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+            turned.append((row[columns.argsort(stable=True)], starts))
+        return turned
 
     @staticmethod
     def memory(n_features: int, width: int, n_rows: int, on_cpu: bool) -> tuple[int, int]:
