@@ -14,12 +14,13 @@ from juicyfruits.errors import InputError
 KINDS = {
     "begin": nn.Module.register_forward_pre_hook,
     "end": nn.Module.register_forward_hook,
+    "output": nn.Module.register_forward_hook,
     "backward": nn.Module.register_full_backward_hook,
 }
-"""When a hook is called: before a module runs, after it has, after its gradients are known."""
+"""When a hook is called: before a module runs, after it has (twice), after its gradients are known."""
 
 
-def attach(module: nn.Module, kind: str, method: Callable[..., None], *first: Any) -> RemovableHandle:
+def attach(module: nn.Module, kind: str, method: Callable[..., Any], *first: Any) -> RemovableHandle:
     """Have a bound method called whenever a module runs; return the handle whose `remove()` ends that.
 
     The module does not keep the method's object alive: when that goes, the hook goes. A copy or a pickle of the
@@ -27,9 +28,10 @@ def attach(module: nn.Module, kind: str, method: Callable[..., None], *first: An
 
     Args:
         module: any module.
-        kind: `'begin'`, called with (module, inputs); `'end'`, with (module, inputs, output); `'backward'`, with
-            (module, gradients of the inputs, gradients of the outputs).
-        method: of the object that listens; what it returns is not used.
+        kind: `'begin'`, called with (module, inputs); `'end'`, with (module, inputs, output); `'output'`, as `'end'`,
+            but what is returned takes the output's place, unless it is None; `'backward'`, with (module, gradients of
+            the inputs, gradients of the outputs).
+        method: of the object that listens; what it returns is not used, unless `kind` is `'output'`.
         first: arguments that it gets before the others.
 
     >>> class Count:
@@ -47,7 +49,7 @@ def attach(module: nn.Module, kind: str, method: Callable[..., None], *first: An
     """
     if kind not in KINDS:
         raise InputError(f"kind of hook {kind!r}: expected one of {', '.join(map(repr, KINDS))}.")
-    handle = KINDS[kind](module, _WeakHook(method, first))
+    handle = KINDS[kind](module, _WeakHook(method, first, kind == "output"))
     weakref.finalize(method.__self__, handle.remove).atexit = False
     return handle
 
@@ -55,14 +57,19 @@ def attach(module: nn.Module, kind: str, method: Callable[..., None], *first: An
 class _WeakHook:
     """What a module holds: a method of an object that may be gone, or is in no copy of the module."""
 
-    def __init__(self, method: Callable[..., None] | None = None, first: tuple[Any, ...] = ()):
-        self._method = weakref.WeakMethod(method) if method else lambda: None
+    def __init__(self, method: Callable[..., Any] | None = None, first: tuple[Any, ...] = (), answers: bool = False):
+        # Not a WeakMethod, which torch.compile cannot trace.
+        self._owner = weakref.ref(method.__self__) if method else lambda: None
+        self._function = method.__func__ if method else None
         self._first = first
+        self._answers = answers
 
-    def __call__(self, *told: Any) -> None:
-        method = self._method()
-        if method is not None:
-            method(*self._first, *told)
+    def __call__(self, *told: Any) -> Any:
+        owner = self._owner()
+        if owner is None:
+            return None
+        answer = self._function(owner, *self._first, *told)
+        return answer if self._answers else None
 
     def __reduce__(self):
         return _WeakHook, ()  # copying and pickling: the listener stays with the module that it listens to
