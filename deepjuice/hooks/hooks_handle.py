@@ -24,8 +24,10 @@ class HooksHandle(nn.Module, ABC):
     several times in a pass, the first output counts. The network holds no reference to the wrapper: when the wrapper
     goes, its hooks go. Copies and pickles of the wrapper are wrappers of their own copy of the network.
 
-    What is handed out is the output as the sub-module returned it, whatever later layers do to it in place, and it
-    is part of the autograd graph: it depends on what came before it, and the output of the network depends on it.
+    What is handed out is the output as the sub-module returned it, whatever later layers do to it in place: a copy,
+    also of tensors in tuples, lists and dictionaries. It is part of the autograd graph: it depends on what came
+    before, and the output of the network depends on it (except for layers that return their own input or a view of
+    it, such as Identity and Flatten: there, the network goes on with what it had).
 
     Args:
         model: any module; it becomes `wrapped_model`.
@@ -97,12 +99,12 @@ class HooksHandle(nn.Module, ABC):
             self._passes.open.pop()
         return output, taken
 
-    def _take(self, module_id: str, _module: nn.Module, _inputs: tuple, output: Any) -> Any:
+    def _take(self, module_id: str, module: nn.Module, inputs: tuple, keywords: dict, output: Any) -> Any:
         if not self._passes.open or module_id in self._passes.open[-1]:
             return None
-        own, passed_on = _own_copy(output)
+        own = copy_tensors(output)  # later layers may overwrite theirs in place
         self._passes.open[-1][module_id] = own
-        return passed_on
+        return copy_tensors(own) if _may_be_replaced(module, (inputs, keywords), output) else None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -151,14 +153,27 @@ def copy_tensors(output: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, output)
 
 
-def _own_copy(output: Any) -> tuple[Any, Any]:
-    """Return a copy that nobody else can overwrite, and what the network goes on with (None: what it has).
+def _may_be_replaced(module: nn.Module, inputs: Any, output: Any) -> bool:
+    """Whether the network can go on with a copy of what is handed out, and so depend on it, and still be the same.
 
-    With gradients the network goes on with a copy of the copy: so its output depends on what is handed out.
+    A layer may return memory under two names, or its input or a view of it: what is written there later must be seen
+    by all who hold it. An in-place layer returns its input as well, but in its place.
     """
-    own = copy_tensors(output)
-    graph = any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(own))
-    return own, copy_tensors(own) if graph else None
+    tensors = _tensors(output)
+    if not any(tensor.requires_grad for tensor in tensors):
+        return False
+    own, given = [_base(tensor) for tensor in tensors], [_base(tensor) for tensor in _tensors(inputs)]
+    return getattr(module, "inplace", False) or not any(
+        one is other for place, one in enumerate(own) for other in (*given, *own[:place])
+    )
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _base(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor._base is None else tensor._base
 
 
 def _way_to(module_id: str) -> Iterator[str]:

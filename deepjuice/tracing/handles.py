@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from juicyfruits.errors import InputError
 KINDS = {
     "begin": nn.Module.register_forward_pre_hook,
     "end": nn.Module.register_forward_hook,
-    "output": nn.Module.register_forward_hook,
+    "output": partial(nn.Module.register_forward_hook, with_kwargs=True),
     "backward": nn.Module.register_full_backward_hook,
 }
 """When a hook is called: before a module runs, after it has (twice), after its gradients are known."""
@@ -28,9 +29,9 @@ def attach(module: nn.Module, kind: str, method: Callable[..., Any], *first: Any
 
     Args:
         module: any module.
-        kind: `'begin'`, called with (module, inputs); `'end'`, with (module, inputs, output); `'output'`, as `'end'`,
-            but what is returned takes the output's place, unless it is None; `'backward'`, with (module, gradients of
-            the inputs, gradients of the outputs).
+        kind: `'begin'`, called with (module, inputs); `'end'`, with (module, inputs, output); `'output'`, with
+            (module, inputs, keyword arguments, output), and what is returned takes the output's place, unless it is
+            None; `'backward'`, with (module, gradients of the inputs, gradients of the outputs).
         method: of the object that listens; what it returns is not used, unless `kind` is `'output'`.
         first: arguments that it gets before the others.
 
