@@ -84,6 +84,7 @@ class ExtendedModelStump(ModelStump):
             raise ValueError("modification function for model intermediate out must be callable!")
         super().__init__(model, stump_head)
         self.modification = modification
+        self.eval()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped network, return the modified output of the stump head."""
