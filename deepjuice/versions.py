@@ -6,7 +6,7 @@ parameters, so that a change of method reruns what it touches and a change of a 
 
 __version__ = "0.1.0"
 
-EXTRACT = 2  # deepjuice.extraction.stage: values in the feature store
-SCORE = 3  # deepjuice.benchmark and deepjuice.scoring: values in the score files
-AGGREGATE = 3  # deepjuice.results: the merged tables
-REPORT = 3  # deepjuice.report: the page
+EXTRACT = 3  # deepjuice.extraction.stage: values in the feature store
+SCORE = 4  # deepjuice.benchmark and deepjuice.scoring: values in the score files
+AGGREGATE = 4  # deepjuice.results: the merged tables
+REPORT = 4  # deepjuice.report: the page

@@ -1,40 +1,54 @@
-"""The first two moments of every map, taken as the maps go by."""
+"""The first moments of every map's rows, taken as the maps go by."""
 
 from __future__ import annotations
 
 import pandas as pd
 import torch
 
+from deepjuice.extraction.telemetry import mean_and_std
 from deepjuice.tracing import Event, tensors_in
 
-PIECE = 4096
+PIECE = 1024
+
+
+def row_sums(values: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
+    """Return the sums of every row, of its squares and of its magnitudes, (3, n) float32, for `Meter`'s blocks.
+
+    Args:
+        values: (n, d) float32.
+        magnitudes: their absolute values.
+    """
+    d = values.shape[1]
+    whole = d // PIECE * PIECE
+    if 0 < whole < d:
+        return row_sums(values[:, :whole], magnitudes[:, :whole]) + row_sums(values[:, whole:], magnitudes[:, whole:])
+    # A float32 sum of a million squares loses digits; sums of short pieces, added up, do not.
+    pieces = (-1, PIECE) if whole else (1, d)
+    values, magnitudes = values.unflatten(1, pieces), magnitudes.unflatten(1, pieces)
+    squares = torch.linalg.vector_norm(magnitudes, dim=2).square_()
+    return torch.stack([values.sum(2), squares, magnitudes.sum(2)]).sum(2)
 
 
 def row_moments(flat: torch.Tensor) -> torch.Tensor:
-    """Return the mean of every row and of its squares.
+    """Return the mean of every row, of its squares and of its magnitudes.
 
     Args:
         flat: (n, d), any floating dtype.
 
     Returns:
-        (2, n) float32 on the same device.
+        (3, n) float32 on the same device.
 
-    >>> row_moments(torch.tensor([[1.0, 3.0]])).tolist()
-    [[2.0], [5.0]]
+    >>> row_moments(torch.tensor([[1.0, -3.0]])).tolist()
+    [[-1.0], [5.0], [2.0]]
     """
-    d = flat.shape[1]
-    whole = d // PIECE * PIECE
-    # A float32 sum of a million squares loses digits; sums of short pieces, added up, do not.
-    pieces = [flat[:, :whole].unflatten(1, (-1, PIECE)), flat[:, None, whole:]] if whole else [flat[:, None]]
-    dtype = torch.promote_types(flat.dtype, torch.float32)
-    squares = sum(torch.linalg.vector_norm(p, dim=2, dtype=dtype).square_().sum(1) for p in pieces)
-    return torch.stack([flat.mean(1, dtype=dtype), squares / d]).float()
+    values = flat.float()
+    return row_sums(values, values.abs()) / flat.shape[1]
 
 
 class Moments:
     """A listener that takes the mean and the standard deviation of every map over all inputs and features.
 
-    It keeps two numbers an input and map, by row, so that a batch that is heard again counts once.
+    It keeps three numbers an input and map, by row, so that a batch that is heard again counts once.
 
     Args:
         n_inputs: rows of the whole set.
@@ -57,14 +71,14 @@ class Moments:
             if tensor.is_floating_point() and tensor.ndim > 1 and len(tensor) == event.rows.stop - event.rows.start:
                 flat = tensor.detach().flatten(1)
                 if uid not in self._found:
-                    both = torch.full((2, self.n_inputs), torch.nan, device=tensor.device)
-                    self._found[uid] = (flat.shape[1], both)
+                    moments = torch.full((3, self.n_inputs), torch.nan, device=tensor.device)
+                    self._found[uid] = (flat.shape[1], moments)
                 self._found[uid][1][:, event.rows] = row_moments(flat)
 
     def table(self) -> pd.DataFrame:
         """Return uid, n_features, mean and std (divided by the number of values), a row a map as they complete."""
         rows = []
-        for uid, (n_features, both) in self._found.items():
-            mean, square = both.double().cpu().mean(1).tolist()
-            rows.append({"uid": uid, "n_features": n_features, "mean": mean, "std": max(square - mean**2, 0.0) ** 0.5})
+        for uid, (n_features, moments) in self._found.items():
+            mean, std = mean_and_std(moments.cpu().numpy())
+            rows.append({"uid": uid, "n_features": n_features, "mean": mean, "std": std})
         return pd.DataFrame(rows)

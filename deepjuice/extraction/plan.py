@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from deepjuice.extraction.background import DEPTH
 from deepjuice.extraction.inputs import Inputs, to_model
 from deepjuice.extraction.inspection import MapRecord
+from deepjuice.extraction.meter import Meter
 from deepjuice.extraction.passes import autocast
 from deepjuice.extraction.rehearsal import Rehearsal, rehearse
 from deepjuice.memory import held_memory
@@ -112,9 +113,12 @@ class Planner:
         rows = [4 * batch_size * min(record.n_features, width) for record in records]
         on_cpu = self.device.type == "cpu"
         kept, working = pool_memory((record.n_features for record in records), width, method, batch_size, on_cpu)
+        flags = sum(record.n_features for record in records)  # a byte a feature, and one more where it is written
+        reading = max(Meter.memory(record.n_features, batch_size, on_cpu) for record in records)
         in_queue = (DEPTH + 2) * max(rows)  # waiting, being made and being written
         collected = 0 if on_cpu else 2 * sum(rows)  # there, a batch's rows leave together
-        return self._plan(batch_size, on_host=in_queue, on_device=kept + working + collected)
+        on_device = kept + max(working, reading) + collected + flags
+        return self._plan(batch_size, on_host=in_queue + flags, on_device=on_device)
 
     def _plan(self, batch_size: int, on_host: int, on_device: int, until: str | None = None) -> MemoryPlan:
         host = self.host_now + (1 + self.prefetched) * batch_size * self.input_bytes + on_host

@@ -16,11 +16,12 @@ from deepjuice.extraction.first_look import FirstLook
 from deepjuice.extraction.identity import preprocessing_text, weights_digest
 from deepjuice.extraction.inputs import Inputs
 from deepjuice.extraction.inspection import MapRecord
-from deepjuice.extraction.moments import row_moments
+from deepjuice.extraction.meter import Meter
 from deepjuice.extraction.passes import run_pass
 from deepjuice.extraction.progress import progress_bar
 from deepjuice.extraction.store import DTYPES, FeatureStore, StoreHeader, check_is_store
 from deepjuice.extraction.store_writer import StoreWriter
+from deepjuice.extraction.telemetry import fold_codes
 from deepjuice.loaders import Preprocess, get_data_loader
 from deepjuice.memory import total_limit
 from deepjuice.reduction import METHODS, ProjectionPool
@@ -53,7 +54,8 @@ def extract_features(
 ) -> FeatureStore:
     """Run a model once over pictures and store every distinct map, projected to the Johnson-Lindenstrauss width.
 
-    Nothing is kept but the projected rows: each map is projected inside its event and forgotten. A store of the same
+    Nothing is kept but the projected rows and what the map's values are like (docs/telemetry.md): each map is taken
+    inside its event and forgotten. A store of the same
     content is left as it is; an interrupted one is resumed at its last whole block.
 
     Args:
@@ -152,24 +154,28 @@ def _fill(
 ) -> None:
     """Project every map inside its event and hand the rows to the writer, which works beside the forward pass."""
     header, records = writer.header, {record.uid: record for record in writer.header.distinct}
-    waiting: list[tuple[str, slice, torch.Tensor, torch.Tensor]] = []
+    waiting: list[tuple[str, slice, torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    meter, heard = Meter(device), torch.from_numpy(writer.active)
+    active = heard.to(device)  # on the CPU the writer's own
 
     def project(event: Event) -> None:
         for uid, tensor in tensors_in(event.call.uid, event.output):
             if uid in records:
                 flat = tensor.detach().flatten(1)
                 _check_width(uid, flat, records[uid], event.rows)
-                waiting.append((uid, event.rows, projections[flat.shape[1]](flat), row_moments(flat)))
+                projected = projections[flat.shape[1]](flat)
+                waiting.append((uid, event.rows, projected, *meter(flat, active[writer.features[uid]])))
         if device.type == "cpu":  # elsewhere a copy would wait for the device: there a batch's rows go together
             hand_over()
 
     def hand_over() -> None:
-        for uid, rows, projected, moments in waiting:
-            background.run(_write, writer, uid, rows, projected.cpu(), moments.cpu())
+        for uid, rows, *found in waiting:
+            background.run(_write, writer, uid, rows, *(tensor.cpu() for tensor in found))
         waiting.clear()
 
     def finish(rows: slice) -> None:
         hand_over()
+        heard.copy_(active)
         background.run(writer.commit, rows.stop)
         bar.update(rows.stop - rows.start)
 
@@ -183,7 +189,9 @@ def _fill(
         )
 
 
-def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, moments: torch.Tensor) -> None:
+def _write(
+    writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, moments: torch.Tensor, codes: torch.Tensor
+) -> None:
     with np.errstate(over="ignore"):  # it is refused below, by name
         values = projected.numpy().astype(writer.header.dtype, copy=False)
     bad = ~np.isfinite(moments[0].numpy())
@@ -194,7 +202,7 @@ def _write(writer: StoreWriter, uid: str, rows: slice, projected: torch.Tensor, 
             f"feature map {uid}: expected finite values, got NaN or infinity for {int(bad.sum())} stimuli, the first "
             f"in row {rows.start + int(bad.argmax())}; check that picture, weights, preprocessing, precision and dtype."
         )
-    writer.write(uid, rows, values, moments.numpy())
+    writer.write(uid, rows, values, moments.numpy(), fold_codes(codes.numpy()))
 
 
 def _check_width(uid: str, flat: torch.Tensor, record: MapRecord, rows: slice) -> None:

@@ -13,6 +13,7 @@ import zarr
 
 from deepjuice import versions
 from deepjuice.extraction.inspection import MapRecord
+from deepjuice.extraction.telemetry import Telemetry, summarize
 from juicyfruits.errors import InputError, near_names
 from juicyfruits.files import check_replaceable, digest
 
@@ -112,6 +113,8 @@ class FeatureStore:
             raise self._damaged("its header is not the one it was written with")
         self._row_means, self._row_checksums = self._read_small("row_means"), self._read_small("row_checksums")
         self._row_mean_squares = self._read_small("row_mean_squares")
+        self._row_mean_magnitudes = self._read_small("row_mean_magnitudes")
+        self._histograms, self._n_dead = self._read_small("histograms"), self._read_small("n_dead")
         self.maps = self.header.distinct
         self._column = {record.uid: column for column, record in enumerate(self.maps)}
 
@@ -144,6 +147,14 @@ class FeatureStore:
     def row_mean_squares(self, uid: str) -> np.ndarray:
         """Return the mean over features of every unprojected row's squares, (n_stimuli,) float32."""
         return self._row_mean_squares[:, self._column[self._resolve(uid)]]
+
+    def telemetry(self, uid: str) -> Telemetry:
+        """Return what the values of one map are like, over all stimuli and features before projection."""
+        column = self._column[self._resolve(uid)]
+        rows = (self._row_means, self._row_mean_squares, self._row_mean_magnitudes)
+        moments = np.stack([values[:, column] for values in rows])
+        n_dead, histogram = int(self._n_dead[column]), self._histograms[column]
+        return summarize(moments, self.maps[column].n_features, n_dead, histogram)
 
     def ones(self, uid: str) -> np.ndarray:
         """Return the projection of the all-ones vector, (k,) float32."""

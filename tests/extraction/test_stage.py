@@ -244,7 +244,9 @@ def test_two_writers_of_one_store_do_not_mix(net, pictures, store, tmp_path):
     assert not [path for path in other.parent.iterdir() if "lock" in path.name or "partial" in path.name]
 
 
-@pytest.mark.parametrize("damage", ["lost chunk", "flipped bit", "header", "row means", "ones", "zarr.json"])
+@pytest.mark.parametrize(
+    "damage", ["lost chunk", "flipped bit", "header", "row means", "ones", "histograms", "zarr.json"]
+)
 def test_a_damaged_store_is_refused(net, pictures, store, tmp_path, damage):
     broken = shutil.copytree(store.path, tmp_path / "broken.zarr")
     chunk = next((broken / "features" / "Conv2d-1-1" / "c").rglob("0"))
@@ -258,6 +260,9 @@ def test_a_damaged_store_is_refused(net, pictures, store, tmp_path, damage):
         chunk.write_bytes(data)
     elif damage == "row means":
         shutil.rmtree(broken / "row_means" / "c")
+    elif damage == "histograms":
+        chunk = next(path for path in (broken / "histograms" / "c").rglob("*") if path.is_file())
+        chunk.write_bytes(bytes(chunk.stat().st_size))
     elif damage == "ones":
         shutil.rmtree(broken / "ones" / "Conv2d-1-1")
     elif damage == "header":
