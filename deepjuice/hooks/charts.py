@@ -29,7 +29,7 @@ def color_dim(hooks: Sequence[Hook], figsize: tuple[float, float] = (11, 5)) -> 
     """
     chart, panels = _grid(hooks, figsize)
     for panel, hook in panels:
-        panel.imshow(get_hist(hook), origin="lower", aspect="auto")
+        panel.imshow(get_hist(hook).numpy(), origin="lower", aspect="auto")
         panel.set_axis_off()
     return chart
 
@@ -38,7 +38,7 @@ def dead_chart(hooks: Sequence[Hook], figsize: tuple[float, float] = (11, 5)) ->
     """Draw every layer's share of values near zero (`get_min`) over the calls, from 0 to 1."""
     chart, panels = _grid(hooks, figsize)
     for panel, hook in panels:
-        panel.plot(get_min(hook))
+        panel.plot(get_min(hook).numpy())
         panel.set_ylim(0, 1)
     return chart
 
@@ -50,7 +50,7 @@ def plot_stats(hooks: Sequence[Hook], figsize: tuple[float, float] = (10, 4)) ->
     ran = that_ran(hooks)
     for i, hook in enumerate(hooks):
         for panel, numbers in zip(panels, hook.stats if hook in ran else (), strict=False):
-            panel.plot(numbers, label=str(i))
+            panel.plot([float(number) for number in numbers], label=str(i))
     panels[0].set_title("Means")
     panels[1].set_title("Stdevs")
     panels[1].legend()

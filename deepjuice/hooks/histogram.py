@@ -51,7 +51,7 @@ class Histogram:
 
     def _count(self, values: Tensor) -> Tensor:
         values = values.abs() if self.absolute else values
-        below, above = (values < self.low).sum(), (values > self.high).sum()
+        below, above = torch.count_nonzero(values < self.low), torch.count_nonzero(values > self.high)
         return torch.cat([below[None], values.histc(self.bins, self.low, self.high), above[None]])
 
 

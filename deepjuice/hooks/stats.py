@@ -94,7 +94,7 @@ def _measure(values: Tensor, histogram: Histogram, dead_threshold: float, unit_d
     numbers = [
         values.mean() if values.numel() else nothing,
         values.std() if values.numel() > 1 else nothing,
-        values.isnan().sum(),
+        torch.count_nonzero(values.isnan()),
         _dead_share(values, dead_threshold, unit_dim) if values.numel() else nothing,
     ]
     wide = wide_dtype(values)
@@ -106,7 +106,7 @@ def _dead_share(values: Tensor, threshold: float, unit_dim: int) -> Tensor:
     if n_dims > 1 and not -n_dims <= unit_dim < n_dims:
         raise InputError(f"unit_dim={unit_dim}: expected a dimension of an output of shape {tuple(values.shape)}.")
     within_unit = [dim for dim in range(n_dims) if n_dims < 2 or dim != unit_dim % n_dims]
-    return (values.abs().amax(within_unit) <= threshold).to(values.dtype).mean()
+    return (values.abs().amax(within_unit) <= threshold).to(wide_dtype(values)).mean()
 
 
 def get_hist(h: Hook) -> Tensor:

@@ -173,10 +173,11 @@ def test_neither_keeps_the_other_alive():
     del callback
     assert gone[0]() is None and gone[1]() is None and n_hooks(net) == 0  # without the garbage collector
     callback = HooksCallback(note, modules=[net[0]])
+    callback.start(net)
     model = weakref.ref(net[0])
     del net
     gc.collect()
-    assert model() is None
+    assert model() is None and len(callback) == 1
 
 
 def test_a_copy_of_a_callback_keeps_its_statistics():
