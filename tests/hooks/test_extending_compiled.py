@@ -77,20 +77,36 @@ def replica(module):
     return copied
 
 
+class Meeting(nn.Module):
+    """Waits until all replicas are here."""
+
+    def __init__(self, n_replicas):
+        super().__init__()
+        self.wait = threading.Barrier(n_replicas, timeout=20).wait
+
+    def forward(self, x):
+        self.wait()
+        return x
+
+
 def test_replicas_get_their_own_maps_in_their_own_threads():
     extended, got = extended_net(), {}
+    extended.wrapped_model[2] = Meeting(2)
+    extended.wrapped_model.append(extended.wrapped_model[2])  # both are in layer 3 between the two meetings
+    extended.unregister_extension("c")
+    extended.register_extension("c", "3", nn.Linear(2, 1))
     replicas = [replica(extended) for _ in range(2)]
     inputs = [torch.full((3, 4), float(number)) for number in (1, 2)]
 
     def run(number):
-        for _ in range(20):
-            got[number] = replicas[number](inputs[number])
+        got[number] = replicas[number](inputs[number])
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
+    extended.wrapped_model[2].wait = lambda: None
     for number, x in enumerate(inputs):
         output, extra = extended(x)
         assert torch.equal(got[number][0], output) and list(got[number][1]) == list(extra)
