@@ -59,12 +59,16 @@ def plan(args: argparse.Namespace) -> None:
 
 def _image_model(args: argparse.Namespace) -> tuple:
     """Return the benchmark, and the model with its preprocessing, which must take pictures."""
-    from deepjuice.model_zoo import get_deepjuice_model, require_modality
+    from deepjuice.model_zoo import check_takes, get_deepjuice_model, require_modality, with_image_size
     from juicyfruits import Benchmark
 
     benchmark = Benchmark(args.benchmark)
     require_modality(args.model, "image")
-    return benchmark, *get_deepjuice_model(args.model, seed=args.seed)
+    model, preprocess = get_deepjuice_model(args.model, seed=args.seed)
+    if args.image_size is not None:
+        preprocess = with_image_size(preprocess, args.image_size)
+        check_takes(model, args.image_size)
+    return benchmark, model, preprocess
 
 
 def _extraction_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -234,6 +238,7 @@ def _add_extraction(command: argparse.ArgumentParser) -> None:
     add("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
     add("--method", default="signed_sums", choices=["signed_sums", "sparse"], help="of projection (signed_sums)")
     add("--seed", type=int, default=0, help="of projections and untrained weights (0)")
+    add("--image-size", type=int, help="height and width of the pictures, pixels (as the model was trained)")
     precisions = ["float32", "float16", "bfloat16"]
     add("--precision", default="float32", choices=precisions, help="of the network (float32)")
     add("--dtype", default="float32", choices=["float32", "float16"], help="of the stored values (float32)")

@@ -69,7 +69,7 @@ def _tables(benchmark: BenchmarkStatus) -> str:
     problems = [
         *([f"without {counted(missing, 'scored model')}"] if missing else []),
         *([f"with other scores of {counted(other, 'model')} than are here"] if other else []),
-        *([f"with {counted(gone, 'model')} whose scores are not here or of other features"] if gone else []),
+        *([f"with {counted(gone, 'model')} whose scores are no longer here or are of other features"] if gone else []),
     ]
     held = sum(m.tables in (YES, OTHER_SCORES) for m in benchmark.models)
     return f"of {counted(held, 'model')}" + (f": {'; '.join(problems)}" if problems else ", up to date")

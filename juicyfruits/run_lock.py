@@ -120,7 +120,7 @@ def _take(file: int, mode: int, folder: Path) -> None:
             who = f" (process {other.pid} on {other.host}, since {other.since})" if other else ""
             raise InputError(
                 f"{folder} is in use by another run of the workflow{who}; wait until it has ended, or stop it, and "
-                "give the command again"
+                "give the command again; or give this run other folders as `data` and `results`"
             )
         time.sleep(0.1)
     _held.append(file)

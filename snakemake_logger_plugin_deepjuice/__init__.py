@@ -29,7 +29,8 @@ from snakemake_logger_plugin_deepjuice.texts import closing, failure, opening
 BEFORE = "Assuming unrestricted shared filesystem usage"  # said before every run
 NOTHING_TO_DO = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
-SAID = (INTERRUPTED, "Will exit after finishing", "SLURM run ID")  # of Snakemake's messages that are not events
+ENDED = "Will exit after finishing currently running jobs (scheduler)"  # by a SIGTERM, which jobs may have got as well
+SAID = (INTERRUPTED, ENDED, "SLURM run ID")  # of Snakemake's messages that are not events
 SAID_BY_US = ("At least one job did not complete successfully", "Exiting because a job execution failed")
 LOGS_A_SECOND = 100  # are looked at; a thousand jobs on a cluster's file system take ten seconds
 
@@ -100,7 +101,7 @@ class LogHandler(LogHandlerBase):
             return command_failed or (known and any(words in text for words in SAID_BY_US))
         if event is not None:
             return True
-        return _is_snakemakes(record.pathname) and not text.startswith(SAID)
+        return _is_snakemakes(record.pathname) and (self.run.stopped or not text.startswith(SAID))  # said once
 
     def _take(self, record: LogRecord, event: LogEvent | None, text: str) -> None:
         """Keep the stages up to date."""
@@ -115,7 +116,7 @@ class LogHandler(LogHandlerBase):
             run.fail(record.jobid, record.rule_msg or "", record.log or [], now)
         elif hasattr(record, "found"):
             self.found = text
-        elif text.startswith(INTERRUPTED):
+        elif text.startswith((INTERRUPTED, ENDED)):
             run.stop(now)
         elif text.startswith(NOTHING_TO_DO) and self.shows_end:
             found = self.about["summary"]() if self.about else ""

@@ -55,6 +55,8 @@ CHANGES = {
     "image set": ({"benchmarks": {"nsd": {"image_set": "shared515"}}}, "", [], {"prepare": 1, **ALL}, "shared515"),
     "subjects": ({"benchmarks": {"nsd": {"subjects": ["subj01"]}}}, "", [], {"prepare": 1, **ALL}, "subj02"),
     "features": ({"extract": {"eps": 0.6}}, "", [], ALL, r"before: \['--eps', '0.5'\] now: \['--eps', '0.6'\]"),
+    "image size": ({"extract": {"image_size": 160}}, "", [], ALL, r"Params.*now: \['--image-size', '160'\]"),
+    "order of the settings": ({"score": {"n_permutations": 20}}, "", [], {}, None),
     "seed": ({"seed": 1}, "", [], ALL, r"before: \['--seed', '0'\] now: \['--seed', '1'\]"),
     "memory and batch": ({"extract": {"batch_size": 3, "memory_limit": "3GB"}}, "", [], {"report": 1}, None),
     "device": ({"device": "auto"}, "", [], {"report": 1}, None),
@@ -83,8 +85,8 @@ CHANGES = {
 
 
 def merged(config, change):
-    """Merge settings into settings, section by section."""
-    both = {**config, **change}
+    """Merge settings into settings, section by section; those that change come first, as order must not matter."""
+    both = {**change, **config, **change}
     for key in config.keys() & change.keys():
         if isinstance(config[key], dict) and isinstance(change[key], dict):
             both[key] = merged(config[key], change[key])
@@ -131,6 +133,7 @@ def test_a_change_reruns_exactly_what_depends_on_it_and_says_why(plans, name):
     *_, jobs, reason = CHANGES[name]
     assert job_counts(plans[name]) == jobs
     assert reason is None or re.search(reason, plans[name])
+    assert "Code has changed" not in plans[name]
 
 
 def test_a_newer_release_is_extracted_from_though_the_run_was_stopped_after_preparation(run, plans):
@@ -155,6 +158,15 @@ def test_other_voxels_are_scored_with_the_features_that_are_there(run):
     assert times(run / "results/nsd/features") == features
     assert read_scores(run / f"results/nsd/scores/{FIRST}.nc")["region"].values.tolist() == ["EVC", "OTC"]
     assert planned(run, *config) == {}
+
+
+def test_a_region_that_is_not_there_is_refused_before_scores_are_removed(run):
+    scores = times(run / "results/nsd/scores")
+    settings = {"source": "folder", "path": "data/nsd"}
+    config = configured(run, "wrong", {"benchmarks": {"nsd": settings}, "score": {"rois": ["EVC", "V9"]}})
+    text = snakemake(run, *config, ok=False)
+    assert "config: score: rois: benchmark nsd has no region 'V9'" in text
+    assert times(run / "results/nsd/scores") == scores
 
 
 def test_other_pictures_are_extracted_anew(run):

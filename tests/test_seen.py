@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -357,6 +358,21 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(toy):
     assert re.search("stopped after .*\nstopped or not begun: 2 extract, 1 table\nto go on give the same command", text)
     assert "failed" not in text and "WorkflowError" not in text and "Traceback" not in text
     assert not list((toy / "results").glob("features/*"))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_has_not_failed_nor_have_its_jobs(toy):
+    process = subprocess.Popen(
+        command("--keep-going"), cwd=toy, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list((toy / "logs/extract").glob("*.log"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` and schedulers do
+    _, text = process.communicate(timeout=120)
+    assert re.search("stopped after .*\nstopped or not begun: 2 extract, 1 table\nto go on give the same command", text)
+    assert "failed" not in text and text.count("Will exit after finishing") == 1
 
 
 @pytest.mark.slow

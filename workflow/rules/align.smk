@@ -1,4 +1,7 @@
-SCORE_OPTIONS = single_options(seed=config["seed"], **config["score"])
+# In the order of their names: the order in which a config has them is no reason to score again.
+SCORE_OPTIONS = single_options(
+    seed=config["seed"], **dict(sorted(config["score"].items()))
+)
 
 
 # Scores all layers of a model, or one of the ranges that several jobs share.

@@ -1,7 +1,10 @@
 # Which benchmarks there are, and where each comes from: made here, fetched, in a folder as published, or your own.
+import pandas as pd
+
 from juicyfruits import versions as data_versions
 from juicyfruits.datasets import DATASETS, check_settings
 from juicyfruits.nsd.terms import ACCEPTED
+from juicyfruits.prepared import ROI_PREFIX
 
 
 def one_each(name, settings):
@@ -102,6 +105,26 @@ def check_sources():
 check_sources()
 
 
+def check_rois():
+    """Refuse a region that a benchmark has not while its scores are still there: a job that begins removes them."""
+    for name, settings in BENCHMARKS.items():
+        table = Path(benchmark_folder(name), "neuroids.csv")
+        if config["score"]["rois"] and "rois" not in settings and table.exists():
+            columns = pd.read_csv(table, nrows=0).columns
+            known = [
+                c.removeprefix(ROI_PREFIX) for c in columns if c.startswith(ROI_PREFIX)
+            ]
+            for roi in config["score"]["rois"]:
+                if roi not in known:
+                    raise WorkflowError(
+                        f"config: score: rois: benchmark {name} has no region {roi!r}; {near_names(roi, known)}"
+                    )
+
+
+if workflow.is_main_process:
+    check_rois()
+
+
 def benchmark_inputs(*names):
     """Input of a rule: what the rule prepare makes, or those of your own folder's files that are there."""
 
@@ -158,7 +181,7 @@ def pictures(folder):
         for path in files
         if path.is_file()
     ]
-    return digest(json.dumps(seen))
+    return f"pictures (names, sizes, times): {digest(json.dumps(seen))}"
 
 
 def own_pictures(wildcards):

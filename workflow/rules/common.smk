@@ -22,9 +22,16 @@ def check(what, data, schema):
         if found.validator == "additionalProperties":
             known = list(found.schema["properties"])
             hint = "; ".join(
-                near_names(key, known) for key in found.instance if key not in known
+                [
+                    "",
+                    *(
+                        near_names(key, known)
+                        for key in found.instance
+                        if key not in known
+                    ),
+                ]
             )
-        raise WorkflowError(f"{what}: {place}{found.message} {hint}") from None
+        raise WorkflowError(f"{what}: {place}{found.message}{hint}") from None
 
 
 def with_numbers(value):

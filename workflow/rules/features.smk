@@ -1,6 +1,9 @@
 EXTRACT_OPTIONS = single_options(
     seed=config["seed"],
-    **{key: config["extract"][key] for key in ("eps", "method", "precision", "dtype")},
+    **{
+        key: config["extract"][key]
+        for key in ("image_size", "eps", "method", "precision", "dtype")
+    },
 )
 
 

@@ -1,6 +1,4 @@
 # Which models are run: those that the config names, or lines of the model table, all or by their tags.
-import pandas as pd
-
 from juicyfruits.errors import first_names
 
 

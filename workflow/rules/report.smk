@@ -18,7 +18,7 @@ rule report:
         runtime=30,
     params:
         results=lambda wildcards, output: Path(output[0]).parent,
-        config=json.dumps(config),
+        config=json.dumps(config, sort_keys=True),
         version=versions.REPORT,
     shell:
         "deepjuice report {params.results:q} {output:q} --config {params.config:q} > {log:q} 2>&1"
