@@ -99,7 +99,10 @@ def main(out_dir: str | Path = "results/lesson_2019", seed: int = 1) -> dict[str
     save(lines("the first ten batches", ["means", "stds"], *first_ten), out_dir, "first_batches")
     save(plot_stats(hooks), out_dir, "stats")
     print(
-        "histograms of 40 bins and", len(hooks[0].stats[2]), "batches; the first is that of the first batch:", end=" "
+        "histograms of 40 bins and",
+        len(hooks[0].stats[2]),
+        "calls, the last in validation; the first is that of the first batch:",
+        end=" ",
     )
     print(first_batch_agrees(hooks[0], data, seed))
     save(color_dim(hooks[:4]), out_dir, "histograms")

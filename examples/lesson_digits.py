@@ -126,9 +126,15 @@ def with_torchs_hooks(model: nn.Sequential, data: Data, lr: float) -> list[list[
 
 
 def measured(learner: Learner, stats: ActivationStats) -> dict[str, float]:
-    """Return the accuracy, and of the last batch of training the largest dead share and the smallest deviation."""
-    last = stats.table().groupby("layer").last()
-    return {"accuracy": learner.accuracy, "dead": last.dead.max(), "std": last["std"].min()}
+    """Return the accuracy, and of the second half of training the worst layer's mean of three statistics.
+
+    These are the largest share of dead units, the largest share of values near zero, and the smallest standard
+    deviation.
+    """
+    table = stats.table()
+    half = table[table.batch > table.batch.max() / 2].groupby("layer")
+    worst = {"dead": half.dead.mean().max(), "near_zero": half.near_zero.mean().max(), "std": half["std"].mean().min()}
+    return {"accuracy": learner.accuracy, **worst}
 
 
 def lines(title: str, names: Sequence[str], *values: Sequence) -> Chart:
