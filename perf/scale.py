@@ -142,6 +142,9 @@ def write_configuration(folder: Path, uids: list[str], choice: dict[str, str]) -
 
 def make_scores() -> xr.Dataset:
     """Return one model's score dataset of full size."""
+    from deepjuice.extraction.telemetry import bin_edges
+    from deepjuice.results.schema import TELEMETRY
+
     rng = np.random.default_rng(0)
     shape = {"metric": 3, "layer": N_LAYERS, "region": len(REGIONS), "subject": len(SUBJECTS), "split": 3}
     cell = tuple(shape)
@@ -165,6 +168,9 @@ def make_scores() -> xr.Dataset:
         "subjects_resampled": ("region", np.ones(len(REGIONS), bool)),
         **{name: ("layer", np.full(N_LAYERS, 5920)) for name in ("n_features", "width")},
         "effective_dimensionality": ("layer", rng.uniform(1, 40, N_LAYERS).astype("f4")),
+        **{name: ("layer", rng.random(N_LAYERS, "f4")) for name in TELEMETRY},
+        "n_silent": ("layer", np.zeros(N_LAYERS, np.int64)),
+        "activation_histogram": (("layer", "bin"), rng.multinomial(5920 * N_PICTURES, np.ones(67) / 67, N_LAYERS)),
         "eigenspectrum": (("layer", "component"), np.ones((N_LAYERS, 499), "f4")),
         **{f"best_ci_{end}": (best, resamples[..., 0]) for end in ("low", "high")},
         "best_df": (best, np.full(resamples.shape[:-1], 29, "f4")),
@@ -181,6 +187,7 @@ def make_scores() -> xr.Dataset:
         "layer_path": ("layer", [f"features.{i // 6}.block.{i % 6}.conv" for i in range(N_LAYERS)]),
         "layer_index": ("layer", np.arange(N_LAYERS)),
         "layer_depth": ("layer", np.linspace(0, 1, N_LAYERS)),
+        **{f"bin_{end}": ("bin", edges) for end, edges in (("low", bin_edges()[:-1]), ("high", bin_edges()[1:]))},
         "neuroid": [f"{subject}_{i}" for subject in SUBJECTS for i in range(n_own)],
         "neuroid_subject": ("neuroid", np.repeat(SUBJECTS, n_own)),
         "ncsnr": ("neuroid", np.full(N_VOXELS, 0.5)),

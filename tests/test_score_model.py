@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from deepjuice import ScoreSettings, extract_features, score_model
 from deepjuice.alignment import ResamplingPlan
 from deepjuice.cli import main
+from deepjuice.extraction.telemetry import bin_edges
 from deepjuice.results import read_scores, write_scores
 from juicyfruits import Benchmark, write_benchmark
 from juicyfruits.errors import InputError
@@ -221,6 +222,22 @@ def test_the_spectrum_of_every_map_is_that_of_its_stored_features(store, scores)
         assert row.eigenspectrum[k:].isnull().all()
         expected = variances.sum() ** 2 / (variances**2).sum()
         assert row.effective_dimensionality.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_values_are_like_stands_beside_the_scores(store, scores):
+    edges = bin_edges()
+    assert np.array_equal(scores["bin_low"], edges[:-1]) and np.array_equal(scores["bin_high"], edges[1:])
+    for record in store.maps:
+        row, found = scores.sel(layer=record.uid), store.telemetry(record.uid)
+        for name in found._fields[:-1]:
+            assert row[name].item() == pytest.approx(getattr(found, name), rel=1e-6, nan_ok=True)
+        assert np.array_equal(row["activation_histogram"], found.activation_histogram)
+        assert row["activation_histogram"].sum() == N * record.n_features
+        if store.header.width(record) == record.n_features:  # not projected: it is the map itself
+            whole = store[record.uid].astype(np.float64)
+            assert row["activation_mean"].item() == pytest.approx(whole.mean(), rel=1e-5, abs=1e-6)
+            assert row["activation_std"].item() == pytest.approx(whole.std(), rel=1e-5)
+            assert row["dead_share"].item() == pytest.approx((whole == 0).all(axis=0).mean())
 
 
 def test_spearman_between_rdms_and_a_choice_of_regions(benchmark, store):

@@ -117,7 +117,7 @@ class Planner:
         reading = max(Meter.memory(record.n_features, batch_size, on_cpu) for record in records)
         in_queue = (DEPTH + 2) * max(rows)  # waiting, being made and being written
         collected = 0 if on_cpu else 2 * sum(rows)  # there, a batch's rows leave together
-        on_device = kept + max(working, reading) + collected + flags
+        on_device = kept + working + reading + collected + flags
         return self._plan(batch_size, on_host=in_queue + flags, on_device=on_device)
 
     def _plan(self, batch_size: int, on_host: int, on_device: int, until: str | None = None) -> MemoryPlan:

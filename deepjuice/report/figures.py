@@ -27,7 +27,7 @@ MAX_COLUMNS = 4
 PAGE_INCHES = 10.2  # of panels side by side
 MAX_PANEL_INCHES = 3.4
 Y_LABELS = {"eReg": "mean r of voxels", "cRSA": "correlation of RDMs", "eRSA": "correlation of RDMs"}
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and drawn in the page's font
     "svg.hashsalt": "deepjuice",  # the same numbers give the same file
     "font.size": 9,
@@ -81,8 +81,8 @@ def depth_curves(
     regions = list(dict.fromkeys(table.region))
     means = mean_over_subjects(table)
     chosen = best_layers(means) if best is None else best[(best.metric == metric) & (best.subj_id == MEAN)]
-    with matplotlib.rc_context(_STYLE):
-        figure, panels = _panels(len(regions))
+    with matplotlib.rc_context(STYLE):
+        figure, panels = panels_over_depth(len(regions))
         for axes, region in zip(panels, regions, strict=True):
             axes.set_title(region, loc="left", fontsize=10, fontweight="bold", parse_math=False)
             here = table[(table.region == region) & (table.cv_split == split)]
@@ -104,7 +104,7 @@ def depth_curves(
 def to_svg(figure: Figure, prefix: str, label: str) -> str:
     """Return `figure` as an SVG element for an HTML page: no XML head, no namespaces, ids that begin with `prefix`."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     svg = buffer.getvalue()
@@ -121,18 +121,21 @@ def to_svg(figure: Figure, prefix: str, label: str) -> str:
     return head + svg[svg.index(">") + 1 :].strip()
 
 
-def _panels(n: int) -> tuple[Figure, list[Axes]]:
+def panels_over_depth(n: int, share_y: bool = True) -> tuple[Figure, list[Axes]]:
+    """Return a figure with n panels in rows of at most four, all over layer depth; `STYLE` must hold."""
     n_rows = math.ceil(n / MAX_COLUMNS)
     n_columns = math.ceil(n / n_rows)  # 6 panels stand as 3 + 3, not as 4 + 2
     width = min(PAGE_INCHES / n_columns, MAX_PANEL_INCHES)
     height = 0.45 * width + 0.8
     figure = Figure(figsize=(n_columns * width + 0.4, n_rows * height + 0.3), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=share_y, squeeze=False)
     panels = list(grid.ravel())
     for axes in panels[n:]:
         axes.remove()
     for i, axes in enumerate(panels[:n]):
         axes.tick_params(labelbottom=i + n_columns >= n)  # where nothing stands below, even if a row follows
+    panels[0].set_xlim(-0.02, 1.02)
+    panels[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     figure.supxlabel("layer depth", fontsize=9)
     return figure, panels[:n]
 
@@ -166,8 +169,6 @@ def _finish_axes(panels: Sequence[Axes], values: np.ndarray, ylabel: str) -> Non
     low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.06 * max(high - low, 0.1)
     panels[0].set_ylim(low - margin if low < 0 else 0.0, high + margin)
-    panels[0].set_xlim(-0.02, 1.02)
-    panels[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     for axes in panels:
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from deepjuice.report.figures import LineStyle, depth_curves, model_styles, to_svg
+from deepjuice.report.layer_figures import histogram_images, layer_curves
 from deepjuice.report.shown import MAX_ROWS, Shown, best_on_train, read_shown
 from deepjuice.report.style import CSS
 from deepjuice.report.texts import (
@@ -22,8 +23,10 @@ from deepjuice.report.texts import (
     COMPARED_ALL,
     COMPARED_WITH_BEST,
     COMPARISONS,
+    HISTOGRAMS,
     HOW_TO_READ,
     LABELS,
+    LAYERS,
     LEFT_OUT,
     METRICS,
     QUESTION,
@@ -98,8 +101,24 @@ def _benchmark_section(shown: Shown, directory: Path, base: Path, prefix: str) -
             _models_table(shown, best_on_train(best, MAX_ROWS) if shown.is_part else best, styles, opened=number == 0),
             "</section>",
         ]
-    parts += [_run_section(shown), _files_section(directory, base, shown.sizes["model"])]
+    parts += [
+        _layers_section(shown, styles, prefix),
+        _run_section(shown),
+        _files_section(directory, base, shown.sizes["model"]),
+    ]
     return "\n".join(parts)
+
+
+def _layers_section(shown: Shown, styles: dict[str, LineStyle], prefix: str) -> str:
+    """Show what the layers' values are like, beside their scores."""
+    metric = str(shown.ds["metric"].values[0])
+    curves = to_svg(layer_curves(shown.ds, shown.tidy, metric, styles), f"{prefix}t", "Layers by depth")
+    images = to_svg(histogram_images(shown.ds, shown.drawn), f"{prefix}h", "Histograms of the layers' values")
+    return (
+        f"<section><h3>What the layers' values are like</h3><p>{LAYERS.format(metric=escape(metric))}</p>"
+        f"{_legend(styles, ceiling=False)}<figure>{curves}</figure>"
+        f"<p>{HISTOGRAMS}</p><figure>{images}</figure></section>"
+    )
 
 
 def _left_out(shown: Shown) -> str:
@@ -234,6 +253,7 @@ def _files_section(directory: Path, base: Path, n_networks: int) -> str:
     compared = COMPARED_WITH_BEST if n_networks > MAX_ALL_PAIRS else COMPARED_ALL
     files: Sequence[tuple[str, str]] = (
         ("scores.parquet", "every score, a row each: model, layer, metric, region, subject, split"),
+        ("layers.parquet", "a row a layer: features, effective dimensionality, and what its values are like"),
         ("best_layers.csv", "the layer chosen on train for every model, metric, region and subject, with intervals"),
         ("comparisons.parquet", f"{compared}, with p-values and q-values"),
         ("scores.nc", "the same scores as labelled arrays (xarray)"),

@@ -11,6 +11,7 @@ p { max-width: 80ch; margin: 6px 0 10px }
 .lead { font-size: 18px; color: #444 }
 figure { margin: 4px 0 12px }
 svg { display: block; height: auto }
+svg image { image-rendering: pixelated }
 svg text { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif !important }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 22px; max-width: none; font-size: 15px }
 i.line { display: inline-block; width: 22px; margin-right: 8px; vertical-align: middle }

@@ -38,6 +38,17 @@ HOW_TO_READ = (
     "other subjects. The dashed line is the noise ceiling: what a perfect model could reach, given how reliable the "
     "measurement is."
 )
+LAYERS = (
+    "Of every map, over all images and before any projection. {metric} on test is the mean over regions and subjects. "
+    "Effective dimensionality says over how many dimensions the responses to the images spread. Dead features are 0 "
+    "for every image. Population sparseness is that of Treves &amp; Rolls (1991), which is small where few features "
+    "are active, and that of Hoyer (2004), which is large there; both are of magnitudes, image by image, averaged."
+)
+HISTOGRAMS = (
+    "All values of every layer, layers from left to right; darker is a larger share of a layer's values (share 1 is "
+    "darkest, on a square-root scale). The vertical axis goes by factors of two to both sides of zero, and its middle "
+    "step holds all magnitudes below 2<sup>−16</sup>. Dots are means, lines one standard deviation above and below."
+)
 LEFT_OUT = (
     "<strong>Of {n_networks} networks the figures show {n_drawn}</strong>: those that rank highest in any metric, by "
     "the train score of their best layers, averaged over subjects and regions. Tables list the {n_rows} with the best "

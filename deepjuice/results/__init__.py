@@ -3,6 +3,7 @@
 from deepjuice.results.best import best_table
 from deepjuice.results.cells import SPLITS, existing_cells, measured_pairs
 from deepjuice.results.compare import COMPARISON_COLUMNS, MAX_ALL_PAIRS, compare_models
+from deepjuice.results.layers import LAYER_COLUMNS, layer_table
 from deepjuice.results.merge import aggregate
 from deepjuice.results.schema import SCHEMA_VERSION, check_scores
 from deepjuice.results.storage import open_scores, read_scores, write_scores
@@ -20,6 +21,7 @@ from deepjuice.results.tidy import (
 __all__ = [
     "BEST_COLUMNS",
     "COMPARISON_COLUMNS",
+    "LAYER_COLUMNS",
     "MAX_ALL_PAIRS",
     "MEAN",
     "SCHEMA_VERSION",
@@ -33,6 +35,7 @@ __all__ = [
     "compare_models",
     "existing_cells",
     "get_results_max",
+    "layer_table",
     "mean_over_subjects",
     "measured_pairs",
     "open_scores",

@@ -15,15 +15,16 @@ from tqdm.auto import tqdm
 
 from deepjuice.results.best import best_table
 from deepjuice.results.compare import compare_models
+from deepjuice.results.layers import layer_table
 from deepjuice.results.scan import Models, scan
-from deepjuice.results.schema import LAYER_ARRAYS
+from deepjuice.results.schema import LAYER_ARRAYS, OWN_VARIABLES
 from deepjuice.results.storage import fill_layers, read_arrays, write_with_room
 from deepjuice.results.summary import Glance, summary
 from deepjuice.results.tidy import to_tidy
 from juicyfruits.errors import InputError
 from juicyfruits.files import atomic_path
 
-TABLES = ("scores.nc", "scores.parquet", "best_layers.csv", "comparisons.parquet", "summary.txt")
+TABLES = ("scores.nc", "scores.parquet", "layers.parquet", "best_layers.csv", "comparisons.parquet", "summary.txt")
 SPREAD = ("score", "score_normalized", "ci_low", "ci_high")  # columns in which hardly a value occurs twice
 
 
@@ -33,12 +34,13 @@ def aggregate(
     """Merge the models' score files of one benchmark into tables under `out_dir`; return {name: path} of what it wrote.
 
     `scores.nc` (all layers of all models, region level only: per-voxel arrays stay in the models' own files),
-    `scores.parquet` (`to_tidy`, a row group a model), `best_layers.csv` (`best_table`), `comparisons.parquet`
-    (`compare_models`) and `summary.txt` (`summary`, which names `report`, by default `report.html` beside `out_dir`).
+    `scores.parquet` (`to_tidy`, a row group a model), `layers.parquet` (`layer_table`), `best_layers.csv`
+    (`best_table`), `comparisons.parquet` (`compare_models`) and `summary.txt` (`summary`, which names `report`, by
+    default `report.html` beside `out_dir`).
 
     Files are gone through three times (checked, put into the tables, compared), one model in memory after another; what
-    grows with their number are the rows of `best_layers.csv` and `comparisons.parquet`. `progress` shows bars. The
-    tables appear together when all are complete, or not at all.
+    grows with their number are the rows of `layers.parquet`, `best_layers.csv` and `comparisons.parquet`. `progress`
+    shows bars. The tables appear together when all are complete, or not at all.
 
     Raises InputError if there is no file, if one is not valid, if two hold the same model, or if one differs from the
     first in benchmark, metrics, regions, subjects, data, voxels, resamples or ceilings (it says which file and what).
@@ -55,6 +57,7 @@ def aggregate(
     with ExitStack() as stack:
         places = {name: stack.enter_context(atomic_path(path)) for name, path in written.items()}
         best, glance = _write_scores(models, places, progress)
+        layer_table(models.ds).to_parquet(places["layers.parquet"], index=False)
         best.to_csv(places["best_layers.csv"], index=False, float_format="%.6g")
         compared = compare_models(best, lambda uid: _resamples(models, uid), models.df, progress=progress)
         compared.to_parquet(places["comparisons.parquet"], index=False)
@@ -71,7 +74,7 @@ def _write_scores(models: Models, places: dict[str, Path], progress: bool) -> tu
         table = None
         for number in tqdm(range(len(models.paths)), "tables", unit="model", disable=not progress):
             part, values = models.read(number)
-            fill_layers(arrays, models.layers(number).start, values)
+            fill_layers(arrays, models.layers(number).start, values, LAYER_ARRAYS)
             tidy = to_tidy(part)
             best.append(best_table(part, tidy))
             glance.add(tidy)
@@ -88,4 +91,5 @@ def _tidy_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _resamples(models: Models, uid: str) -> np.ndarray:
-    return read_arrays(models.paths[uid], ["best_resamples"])["best_resamples"]
+    field = {"best_resamples": OWN_VARIABLES["best_resamples"]}
+    return read_arrays(models.paths[uid], field)["best_resamples"]

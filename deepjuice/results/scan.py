@@ -79,6 +79,7 @@ def _together(parts: dict[str, xr.Dataset]) -> tuple[xr.Dataset, xr.DataArray]:
     merged = merged.assign(
         {name: first[name] for name in (*CEILINGS, "subjects_resampled", "n_neuroids") if name in first}
     )
+    merged = merged.assign_coords({name: first[name] for name in ("bin_low", "bin_high")})
     of_models = [name for name in OWN_VARIABLES if name in AGGREGATE_VARIABLES]
     best = [p[[*of_models, "best_df"]].reset_coords(drop=True) for p in parts.values()]
     nested = xr.concat(best, xr.IndexVariable("model", list(parts)), join="exact")
@@ -102,6 +103,7 @@ def _read_small(path: Path) -> tuple[xr.Dataset, dict[str, object]]:
             **{f"{dim}s": ds[dim].values.tolist() for dim in ("metric", "region", "subject")},
             "best_of": ds["best_of"].values.tolist(),
             "resamples": ds.sizes["resample"],
+            "bins": f"{ds.sizes['bin']} bins, digest {digest(ds['bin_low'].values, ds['bin_high'].values)}",
             "benchmark_digest": ds.attrs.get("benchmark_digest"),
             "resampling": ds.attrs.get("resampling"),
             "rdm_comparison": json.loads(ds.attrs.get("settings", "{}")).get("rdm_comparison"),

@@ -13,7 +13,7 @@ from deepjuice.results.cells import FITTED_METRICS, SPLITS, existing_cells
 from deepjuice.results.tidy import MEAN
 from juicyfruits.errors import InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _CELL = ("metric", "layer", "region", "subject", "split")
 _KINDS = {
     "float32": lambda d: d == np.float32,
@@ -34,6 +34,7 @@ class Field(NamedTuple):
     required: bool = True
 
 
+TELEMETRY = ("activation_mean", "activation_std", "dead_share", "treves_rolls", "hoyer")
 # Region-level: in every file; `best_of` is every subject and the mean over them.
 COORDS = {
     "layer": Field(("layer",), "text"),
@@ -45,6 +46,8 @@ COORDS = {
     "subject": Field(("subject",), "text"),
     "split": Field(("split",), "text"),
     "best_of": Field(("best_of",), "text"),
+    "bin_low": Field(("bin",), "float"),
+    "bin_high": Field(("bin",), "float"),
 }
 VARIABLES = {
     "score": Field(_CELL, "float32"),
@@ -60,12 +63,15 @@ VARIABLES = {
     "n_features": Field(("layer",), "int64"),
     "width": Field(("layer",), "int64"),
     "effective_dimensionality": Field(("layer",), "float32"),
+    **{name: Field(("layer",), "float32") for name in TELEMETRY},
+    "n_silent": Field(("layer",), "int64"),
+    "activation_histogram": Field(("layer", "bin"), "int64"),
     "subjects_resampled": Field(("region",), "bool"),
     "measured": Field(("region", "subject"), "bool", required=False),
     "n_neuroids": Field(("region", "subject"), "int64", required=False),
 }
-# A number for every layer and cell: all that is large of the region level.
-LAYER_ARRAYS = {name: field for name, field in VARIABLES.items() if field.dims[:2] == ("metric", "layer")}
+# Many numbers a layer: all that is large of the region level.
+LAYER_ARRAYS = {name: field for name, field in VARIABLES.items() if "layer" in field.dims and len(field.dims) > 1}
 # Only in a model's own file.
 OWN_VARIABLES = {
     "eigenspectrum": Field(("layer", "component"), "float32"),
@@ -112,9 +118,10 @@ def check_scores(ds: xr.Dataset, per_voxel: bool = True) -> None:
 
     Valid is: every required variable with its dims in order and its dtype, none unknown; splits train, test, all;
     unique labels, those of `best_of` being the subjects and "mean"; layers in execution order with depths from 0 to 1;
-    attributes that are text or numbers, with `model_uid` and `benchmark` among them; and NaN wherever no cell exists
-    (eReg and eRSA on split "all", a pair of region and subject without voxels). Both a model's own file and the
-    aggregate of all models are checked. Without `per_voxel` the scores of single voxels are not looked at, nor read.
+    histograms that count every value of a layer once; attributes that are text or numbers, with `model_uid` and
+    `benchmark` among them; and NaN wherever no cell exists (eReg and eRSA on split "all", a pair of region and subject
+    without voxels). Both a model's own file and the aggregate of all models are checked. Without `per_voxel` the scores
+    of single voxels are not looked at, nor read.
 
     >>> check_scores(xr.Dataset())
     Traceback (most recent call last):
@@ -133,6 +140,7 @@ def check_scores(ds: xr.Dataset, per_voxel: bool = True) -> None:
     _check_attrs(ds, ("benchmark",) if aggregate else ("benchmark", "model_uid"))
     _check_labels(ds)
     _check_layers(ds)
+    _check_histograms(ds)
     if voxels:
         _check_neuroids(ds, per_voxel)
     elif aggregate and "measured" not in ds:
@@ -205,6 +213,16 @@ def _check_layers(ds: xr.Dataset) -> None:
     models = ds.model_uid.values if is_aggregate(ds) else np.zeros(ds.sizes["layer"])
     if (np.diff(ds.layer_index.values)[models[1:] == models[:-1]] <= 0).any():
         raise _bad("coordinate 'layer_index' does not rise; layers stand in the order of execution")
+
+
+def _check_histograms(ds: xr.Dataset) -> None:
+    low, high = ds.bin_low.values, ds.bin_high.values
+    if not ((low < high).all() and np.array_equal(high[:-1], low[1:]) and np.isinf([low[0], high[-1]]).all()):
+        raise _bad("coordinates 'bin_low' and 'bin_high' are no bins from -inf to inf, one after another")
+    counts, n_features = ds.activation_histogram.values, ds.n_features.values
+    n_stimuli = counts.sum(axis=1) / n_features
+    if (counts < 0).any() or (n_stimuli != n_stimuli[0]).any() or n_stimuli[0] % 1:
+        raise _bad("variable 'activation_histogram' does not count n_features values of every stimulus in each layer")
 
 
 def _check_neuroids(ds: xr.Dataset, per_voxel: bool) -> None:

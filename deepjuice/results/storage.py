@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,41 +34,47 @@ def write_scores(ds: xr.Dataset, path: str | Path) -> Path:
 
 
 def write_with_room(ds: xr.Dataset, path: str | Path, fields: Mapping[str, Field]) -> None:
-    """Write `ds`, unchecked, with room for further float32 variables: `fill_layers` brings their values, a part a call.
+    """Write `ds`, unchecked, with room for further variables: `fill_layers` brings their values, a part a call.
 
-    `ds` must have all their dims. Until they are filled they are NaN.
+    `ds` must have all their dims. Until they are filled they are NaN, or 0 where they are whole numbers.
     """
     _write(ds, Path(path))
     with h5netcdf.File(path, "a") as file:
         coordinates = file["n_features"].attrs["coordinates"]  # by which readers know what labels a layer
         for name, field in fields.items():
             sizes = {dim: ds.sizes[dim] for dim in field.dims}
-            room = {"dtype": np.float32, "fillvalue": np.float32(np.nan)}
+            # Whole numbers with a fill value would be read as floats, so that NaN could stand for it.
+            fill = np.float32(np.nan) if field.kind == "float32" else None
+            room = {"dtype": np.dtype(field.kind), "fillvalue": fill}
             packing = {"chunks": _chunks(sizes), "compression": "gzip", "compression_opts": 1, "shuffle": True}
             variable = file.create_variable(name, field.dims, **room, **packing)
             variable.attrs["coordinates"] = coordinates
 
 
-def fill_layers(file: h5py.File, start: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Put arrays (metric, layer, ...) to their place in a file of `write_with_room`, from layer number `start` on."""
+def fill_layers(file: h5py.File, start: int, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> None:
+    """Put arrays to their place in a file of `write_with_room`, from layer number `start` on."""
     for name, values in arrays.items():
-        file[name][:, start : start + values.shape[1]] = values
+        axis = fields[name].dims.index("layer")
+        place = (slice(None),) * axis + (slice(start, start + values.shape[axis]),)
+        file[name][place] = values
 
 
-def read_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return some float32 variables of a score file that was checked before: {name: array}.
+def read_arrays(path: str | Path, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
+    """Return some variables of a score file that was checked before: {name: array}.
 
     Opening the whole dataset takes a hundred times as long, which counts where a thousand files are gone through.
-    Raises InputError if the file cannot be read or a variable is not stored as float32.
+    Raises InputError if the file cannot be read or a variable is not stored as its field says.
     """
     try:
         with h5py.File(path) as file:
-            arrays = {name: file[name][...] for name in names}
+            arrays = {name: file[name][...] for name in fields}
     except _DAMAGED as error:
         raise InputError(f"Score file {path} is no readable NetCDF4 ({error}); delete it, score again.") from error
     for name, values in arrays.items():
-        if values.dtype != np.float32:
-            raise InputError(f"{path}: {name!r} is stored as {values.dtype}, expected float32; score again.")
+        if values.dtype != fields[name].kind:
+            raise InputError(
+                f"{path}: {name!r} is stored as {values.dtype}, expected {fields[name].kind}; score again."
+            )
     return arrays
 
 

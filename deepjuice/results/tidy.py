@@ -70,11 +70,11 @@ def to_tidy(ds: xr.Dataset) -> pd.DataFrame:
     at = np.indices(tuple(sizes.values())).reshape(len(_CELL), -1)
     exists = existing_cells(ds).expand_dims(layer=sizes["layer"]).transpose(*_CELL).values.ravel()
     at = dict(zip(_CELL, at[:, exists], strict=True))
-    columns = _labels(ds, at) | {name: _values(ds, name, at) for name in _VALUES} | {"ci_over": OVER_STIMULI}
+    columns = cell_labels(ds, at) | {name: _values(ds, name, at) for name in _VALUES} | {"ci_over": OVER_STIMULI}
     return pd.DataFrame(columns, columns=list(TIDY_COLUMNS))
 
 
-def _labels(ds: xr.Dataset, at: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def cell_labels(ds: xr.Dataset, at: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the columns that say which cell a row is, of those dims that `at` has positions for."""
     layer = at["layer"]
     model = ds["model_uid"].values if "model_uid" in ds.coords else np.full(ds.sizes["layer"], ds.attrs["model_uid"])
@@ -108,7 +108,9 @@ def mean_over_subjects(tidy: pd.DataFrame, ds: xr.Dataset | None = None) -> pd.D
         dims = [dim for dim in _CELL if dim != "subject"]
         at = dict(zip(dims, np.indices([ds.sizes[dim] for dim in dims]).reshape(len(dims), -1), strict=True))
         intervals = {name: _values(ds, f"mean_{name}", at) for name in ("ci_low", "ci_high")}
-        intervals = pd.DataFrame(_labels(ds, at) | intervals).drop(columns=["model_layer_index", "model_layer_depth"])
+        intervals = pd.DataFrame(cell_labels(ds, at) | intervals).drop(
+            columns=["model_layer_index", "model_layer_depth"]
+        )
         keys = ["model_uid", "model_layer", "metric", "region", "cv_split"]
         over = dict(zip(ds["region"].values, np.where(ds["subjects_resampled"], OVER_BOTH, OVER_STIMULI), strict=True))
         means = means.merge(intervals, on=keys, how="left").assign(ci_over=means["region"].map(over))

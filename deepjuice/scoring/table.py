@@ -15,7 +15,9 @@ from deepjuice import versions
 from deepjuice.alignment import count_at_edges, noise_ceiling_r, rdm_ceilings
 from deepjuice.extraction.inspection import MapRecord
 from deepjuice.extraction.store import FeatureStore
+from deepjuice.extraction.telemetry import N_BINS, bin_edges
 from deepjuice.results import SPLITS, existing_cells
+from deepjuice.results.schema import TELEMETRY
 from deepjuice.scoring.brain import Brain
 from deepjuice.scoring.settings import ScoreSettings
 from juicyfruits import Benchmark
@@ -53,6 +55,8 @@ def empty_table(store: FeatureStore, brain: Brain, maps: Sequence[MapRecord]) ->
     variables["n_features"] = ("layer", np.array([record.n_features for record in maps], dtype=np.int64))
     variables["width"] = ("layer", np.array([store.header.width(record) for record in maps], dtype=np.int64))
     variables["effective_dimensionality"] = empty("layer")
+    variables |= _telemetry(store, maps)
+    coords["bin_low"], coords["bin_high"] = (("bin", edges) for edges in (bin_edges()[:-1], bin_edges()[1:]))
     variables["eigenspectrum"] = empty("layer", "component")
     if brain.has_responses:
         metadata = benchmark.metadata
@@ -67,6 +71,15 @@ def empty_table(store: FeatureStore, brain: Brain, maps: Sequence[MapRecord]) ->
         variables["neuroid_in_region"] = (("neuroid", "region"), metadata[benchmark.rois].to_numpy(dtype=bool))
         variables["neuroid_ceiling"] = empty("neuroid", "split")
     return xr.Dataset(variables, coords)
+
+
+def _telemetry(store: FeatureStore, maps: Sequence[MapRecord]) -> dict[str, tuple]:
+    """Return what the values of some maps are like, as variables on `layer`."""
+    found = [store.telemetry(record.uid)._asdict() for record in maps]
+    variables = {name: ("layer", np.array([f[name] for f in found], dtype=np.float32)) for name in TELEMETRY}
+    variables["n_silent"] = "layer", np.array([f["n_silent"] for f in found], dtype=np.int64)
+    histograms = np.array([f["activation_histogram"] for f in found], dtype=np.int64).reshape(-1, N_BINS)
+    return variables | {"activation_histogram": (("layer", "bin"), histograms)}
 
 
 def add_ceilings(table: xr.Dataset, brain: Brain) -> None:

@@ -15,6 +15,8 @@ SUBJECTS = ("subj01", "subj02")
 SPLITS = ("train", "test", "all")
 METRICS = ("eReg", "cRSA", "eRSA")
 CELL = ("metric", "layer", "region", "subject", "split")
+N_FEATURES = 100
+EDGES = np.array([-np.inf, -4, -1, 0, 1, 4, np.inf])
 MEANS = ("metric", "layer", "region", "split")
 
 
@@ -58,10 +60,11 @@ def make_scores(
         "ceiling": (("metric", "region", "subject", "split"), ceiling),
         "ceiling_low": (("metric", "region", "subject", "split"), ceiling - np.float32(0.05)),
         "subjects_resampled": ("region", np.arange(len(regions)) == 1),
-        "n_features": ("layer", rng.integers(100, 9999, n_layers)),
+        "n_features": ("layer", N_FEATURES + np.arange(n_layers)),
         "width": ("layer", np.full(n_layers, 64)),
         "effective_dimensionality": ("layer", rng.uniform(1, 40, n_layers).astype("f4")),
         "eigenspectrum": (("layer", "component"), -np.sort(-rng.exponential(1, (n_layers, 9)), axis=1).astype("f4")),
+        **_telemetry(np.random.default_rng([seed, *model_uid.encode(), 1]), n_layers),
         **_nested(rng, metrics, regions, subjects),
     }
     coords = {
@@ -74,6 +77,8 @@ def make_scores(
         "subject": list(subjects),
         "split": list(SPLITS),
         "best_of": [*subjects, "mean"],
+        "bin_low": ("bin", EDGES[:-1]),
+        "bin_high": ("bin", EDGES[1:]),
     }
     if not rdm_only:
         more, more_coords = _neuroids(rng, brain, n_layers, regions, subjects, measured, voxels_per_pair)
@@ -91,6 +96,20 @@ def make_scores(
         "resampling": "{}",
     }
     return xr.Dataset(data, coords, attrs)
+
+
+def _telemetry(rng, n_layers):
+    """What normal values of 20 stimuli are like; a tenth of the features are dead."""
+    histogram = np.stack(
+        [np.histogram(rng.normal(0.5, 1 + i, 20 * (N_FEATURES + i)), EDGES)[0] for i in range(n_layers)]
+    )
+    shares = {name: rng.uniform(0.1, 0.6, n_layers) for name in ("dead_share", "treves_rolls", "hoyer")}
+    values = {"activation_mean": np.full(n_layers, 0.5), "activation_std": 1.0 + np.arange(n_layers), **shares}
+    return {
+        **{name: ("layer", value.astype("f4")) for name, value in values.items()},
+        "n_silent": ("layer", np.arange(n_layers) % 2),
+        "activation_histogram": (("layer", "bin"), histogram.astype(np.int64)),
+    }
 
 
 def _nested(rng, metrics, regions, subjects):

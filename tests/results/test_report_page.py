@@ -136,10 +136,10 @@ def test_page_is_self_contained_and_complete(results, tmp_path):
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
     assert "http://" not in text and "https://" not in text and "@import" not in text
     for link in page.links:
-        assert link.startswith("#") or (out.parent / link).exists(), link
+        assert link.startswith(("#", "data:image/png")) or (out.parent / link).exists(), link
     linked = {"/".join(link.split("/")[-2:]) for link in page.links}
     assert {"toy/scores.parquet", "toy/best_layers.csv", "toy/scores", "rdms/scores.nc"} <= linked
-    assert page.tags.count("svg") == 3 + 1
+    assert page.tags.count("svg") == 3 + 1 + 2 * 2
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     words = [w.strip() for w in page.words]

@@ -83,6 +83,20 @@ BROKEN = {
         set_at("ci_low", 0.5, metric="cRSA", layer="Conv2d-1-2", region="V4", subject="subj02", split="test"),
         r"variable 'ci_low' has a value at \(cRSA, Conv2d-1-2, V4, subj02, test\)",
     ),
+    "bins with a gap": (with_values("bin_low", [-np.inf, -4, -1, 0.5, 1, 4]), "no bins from -inf to inf"),
+    "bins that end": (with_values("bin_high", [-4.0, -1, 0, 1, 4, 5]), "no bins from -inf to inf"),
+    "a value not counted": (
+        lambda ds: ds.assign(activation_histogram=ds["activation_histogram"] - (ds["bin_low"] == 0)),
+        "'activation_histogram' does not count n_features values of every stimulus in each layer",
+    ),
+    "a stimulus less in a layer": (
+        lambda ds: ds.assign(n_features=ds["n_features"] * np.array([1, 1, 1, 1, 1, 2])),
+        "'activation_histogram' does not count n_features values of every stimulus",
+    ),
+    "negative counts": (
+        lambda ds: ds.assign(activation_histogram=-ds["activation_histogram"]),
+        "'activation_histogram' does not count",
+    ),
     "encoding on all": (
         set_at("encoding", 0.5, layer="Conv2d-1-1", split="all"),
         "variable 'encoding' has values on split 'all'",
@@ -125,7 +139,7 @@ def test_unreadable_files_are_told_apart(make, tmp_path):
     with pytest.raises(InputError, match="is part 2/3 of a model's scores; 'deepjuice join'"):
         read_scores(tmp_path / "part.nc")
     make().assign_attrs(schema_version=0).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
-    with pytest.raises(InputError, match="has schema version 0, not 2"):
+    with pytest.raises(InputError, match="has schema version 0, not 3"):
         read_scores(tmp_path / "old.nc")
 
 
