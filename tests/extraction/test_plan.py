@@ -97,7 +97,9 @@ def test_a_plan_adds_up():
     assert keeping.host == int(SLACK * (1_000_000 + kept + 2 * n * picture + F * n * (500 + 2)))
     projecting = planner.projecting(records, 100, "signed_sums", n)
     signs, sums, queue = F * (192 + 500), 3 * F * n * 100, 10 * F * n * 100
-    assert projecting.host == int(SLACK * (1_000_000 + 2 * n * picture + F * n * (500 + 2) + signs + sums + queue))
+    reading, flags = 3 * F * n * 500, 2 * (192 + 500 + 2)  # blocks that hold the widest map whole; a byte a feature
+    taken = signs + sums + queue + reading + flags
+    assert projecting.host == int(SLACK * (1_000_000 + 2 * n * picture + F * n * (500 + 2) + taken))
 
 
 PROBE = r"""
