@@ -209,7 +209,7 @@ def _draw(values: Tensor, shape: tuple[int, ...], image: str) -> Tensor:
         height, width = shape[2:]
         fy, fx = torch.fft.fftfreq(height, device=values.device), torch.fft.rfftfreq(width, device=values.device)
         frequency = torch.hypot(fy[:, None], fx[None]).clamp(min=1 / max(height, width))
-        weight = 1 / (frequency * frequency.reciprocal().square().mean().sqrt())  # the pixels vary as the parameters
+        weight = 1 / (frequency * frequency.reciprocal().square().mean().mul(2).sqrt())  # pixels vary as they do
         values = torch.fft.irfft2(torch.view_as_complex(values) * weight, s=(height, width), norm="ortho")
     if shape[1] == 1:
         return values.sigmoid().expand(-1, 3, -1, -1)
