@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from deepjuice.hooks.hook import Hook, Hooks, with_hook
@@ -37,7 +38,8 @@ class HooksCallback:
         every: listen to every n-th call of a module only.
 
     Raises:
-        InputError: when listening begins, where no module is chosen, or one that is not the model's.
+        InputError: when listening begins, where no module is chosen, or one that is not the model's, and for models
+            that were compiled or run on several devices at once, whose modules do not call hooks as they should.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
@@ -79,6 +81,7 @@ class HooksCallback:
     def start(self, model: nn.Module) -> None:
         """Put new hooks on a model, in the place of those that are on."""
         self.remove()
+        _check_heard(model)
         chosen = self._chosen(model)
         self.hooks = Hooks(chosen.values(), _Gate(self, model))
         for name, hook in zip(chosen, self.hooks, strict=True):
@@ -147,6 +150,21 @@ class HooksCallback:
 
     def __getitem__(self, which: Any) -> Any:
         return self.hooks[which]
+
+
+def _check_heard(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        compiled = isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
+        if compiled or getattr(module, "_compiled_call_impl", None) is not None:
+            raise InputError(
+                f"module {name!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; train the "
+                "model as it was before (model._orig_mod) while you listen to it."
+            )
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise InputError(
+                f"module {name!r} is a DataParallel over {len(module.device_ids)} devices, whose replicas cannot be "
+                "heard; train its attribute `module` on one device while you listen to it."
+            )
 
 
 class _Gate:

@@ -59,16 +59,16 @@ def append_stats(
     """
     values = _activation(outp, hook, mod)
     record = _measure(values, histogram, dead_threshold, unit_dim).cpu()
-    mean, std, nans, dead, below = record[:5]
+    _, _, nans, dead, below = record[:5].tolist()
     if not hasattr(hook, "stats"):
         hook.stats, hook.histogram = ([], [], []), histogram
         hook.below, hook.above, hook.nans, hook.dead = [], [], [], []
-    for kept, number in zip(hook.stats, (mean, std, record[5:-1]), strict=True):
-        kept.append(number.to(values.dtype))
+    for kept, part in zip(hook.stats, (record[0], record[1], record[5:-1]), strict=True):
+        kept.append(part.to(values.dtype, copy=True))  # not a view, which takes more memory than a number
     hook.below.append(int(below))
     hook.above.append(int(record[-1]))
     hook.nans.append(int(nans))
-    hook.dead.append(float(dead))
+    hook.dead.append(dead)
 
 
 def _activation(output: Any, hook: Hook, module: nn.Module) -> Tensor:

@@ -325,7 +325,7 @@ def test_a_record_takes_little_memory_whatever_the_size_of_the_map():
         python_bytes = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
     assert python_bytes / n_records < 1500
-    # besides what Python counts, each record's tensors own their numbers alone: two scalars and 40 counts
+    # besides what Python counts, each tensor of a record holds its own numbers alone: two scalars and 40 counts
     sizes = [part[-1].untyped_storage().nbytes() for part in stats[0].stats]
     assert sizes == [4, 4, 160]
 

@@ -229,8 +229,11 @@ def test_copies_of_model_and_hooks_listen_to_nothing_but_keep_what_was_written()
         other(X)
         assert isinstance(other_hooks, Hooks) and [hook.n for hook in other_hooks] == [1, 1, 1]
         other_hooks.remove()
+        for hook in other_hooks:
+            hook.remove()
     net(X)
     assert [hook.n for hook in hooks] == [2, 2, 2]
+    assert not any("_handle" in vars(hook) for hook in other_hooks)  # nor do they hold the model's hooks
 
 
 def test_hook_outputs_stores_what_the_layer_gave_though_the_next_one_changes_it_in_place():

@@ -193,6 +193,25 @@ def test_a_copy_of_a_callback_keeps_its_statistics():
         assert copied.table().batch.tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.slow  # torch loads its compiler for this
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_models_that_do_not_call_hooks_are_refused():
+    net, in_place = make_net(), make_net()
+    in_place[0].compile(backend="eager")
+    for model, name in [
+        (torch.compile(net, backend="eager"), "''"),
+        (in_place, "'0'"),
+        (torch.jit.trace(make_net().eval(), X), "''"),
+    ]:
+        with pytest.raises(InputError, match=rf"module {name} \(.*\) is compiled.*model\._orig_mod"):
+            HooksCallback(note).start(model)
+    replicated = nn.DataParallel(net)
+    replicated.device_ids = [0, 1]
+    with pytest.raises(InputError, match="DataParallel over 2 devices"):
+        HooksCallback(note).start(replicated)
+    assert n_hooks(net) == n_hooks(in_place) == 0
+
+
 def test_what_is_not_installed_is_named(monkeypatch):
     for name in ("fastai.callback.core", "lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
