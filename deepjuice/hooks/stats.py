@@ -92,7 +92,7 @@ def _measure(values: Tensor, histogram: Histogram, dead_threshold: float, unit_d
         values = values.cpu()  # torch refuses to count on CUDA then
     nothing = values.new_full((), torch.nan)
     numbers = [
-        values.mean() if values.numel() else nothing,
+        values.mean(),
         values.std() if values.numel() > 1 else nothing,
         torch.count_nonzero(values.isnan()),
         _dead_share(values, dead_threshold, unit_dim) if values.numel() else nothing,

@@ -141,8 +141,11 @@ def test_a_fit_begins_anew_and_hooks_do_not_multiply():
     learner.fit(1)
     assert callback[0].modes == [True] * 3 and first[0].modes == [True] * 9
     callback.start(net)
+    held = list(callback)
     callback.start(net)
     assert n_hooks(net) == 2
+    net(X)
+    assert not hasattr(held[0], "modes")
 
 
 def test_an_exception_leaves_no_hook():
@@ -178,6 +181,14 @@ def test_neither_keeps_the_other_alive():
     del net
     gc.collect()
     assert model() is None and len(callback) == 1
+    net = make_net()
+    callback = HooksCallback(note, nn.Linear)
+    callback.start(net)
+    layer = net[2]
+    del net
+    gc.collect()
+    layer(X)  # a part outlives the model, whose mode nobody knows now
+    assert not hasattr(callback[1], "modes")
 
 
 def test_a_copy_of_a_callback_keeps_its_statistics():
