@@ -31,12 +31,12 @@ def test_sizes_of_all_layers_by_hand():
 
 def test_outputs_are_those_for_zeros_in_eval_mode_and_the_network_stays_as_it_was():
     model = net().to(torch.float64)
-    model[1].eval()
+    model[2].eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     outputs = dummy_output(model, [2, 3, 5, 5], ["0", ""])
     assert list(outputs) == ["0", ""] and outputs["0"].dtype == torch.float64 and not outputs["0"].requires_grad
     assert torch.equal(outputs["0"], model[0].bias.detach()[None, :, None, None].expand(2, 8, 3, 3))
-    assert [module.training for module in model.modules()] == [True, True, False, True, True, True]
+    assert [module.training for module in model.modules()] == [True, True, True, False, True, True]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
