@@ -55,7 +55,7 @@ def test_sequential_model_writes_what_its_layers_give():
     assert layers[0].weight.grad is not None
     half = SequentialModel(nn.Identity())
     half(torch.full((60000,), 3.0, dtype=torch.float16))
-    assert half.act_means[0][0].item() == 3.0
+    assert half.act_means[0][0].item() == 3.0 and half.act_means[0][0].dtype == torch.float32
 
 
 def test_one_seed_for_all_generators():

@@ -121,6 +121,14 @@ def test_lightning(tmp_path, monkeypatch):
     assert n_hooks(module) == 0
 
 
+def test_lightnings_sanity_check_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stats = ActivationStats(nn.ReLU, on_valid=True)
+    trainer, module = make_lightning(stats)
+    trainer.fit(module, *loaders())
+    assert len(stats.table()) == 2 * (3 + 1)  # batches of training and of validation
+
+
 def test_lightning_when_training_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stats = make_stats()
