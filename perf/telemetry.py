@@ -25,6 +25,7 @@ from deepjuice.extraction import extract_features, stage
 from deepjuice.extraction.moments import row_moments
 from deepjuice.extraction.telemetry import N_CODES
 from deepjuice.model_zoo import get_deepjuice_model
+from deepjuice.sizes import counted
 
 
 class Cost(NamedTuple):
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    place = torch.cuda.get_device_name() if args.device != "cpu" else f"{torch.get_num_threads()} CPU threads"
+    place = torch.cuda.get_device_name() if args.device != "cpu" else counted(torch.get_num_threads(), "CPU thread")
     head = f"{args.pictures} PNGs in one batch, projected to {WIDTH}; {place}, torch {torch.__version__}"
     lines = [
         f"{head}; least of {args.rounds}",

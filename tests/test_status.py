@@ -13,6 +13,7 @@ from deepjuice import cli, versions
 from deepjuice.extraction.inspection import MapRecord
 from deepjuice.extraction.store import StoreHeader
 from deepjuice.extraction.store_writer import StoreWriter
+from deepjuice.extraction.telemetry import N_BINS
 from deepjuice.results import aggregate, write_scores
 from deepjuice.status import DONE, NO, NONE, OTHER, OTHER_SCORES, UNREADABLE, YES, folder_status
 from deepjuice.status_text import SHOWN, status_text
@@ -39,7 +40,8 @@ def extract(folder, uid, rows=N):
         folder / f"{uid}.zarr", of, {r.uid: np.ones(of.width(r), np.float32) for r in of.distinct}
     ) as store:
         for record in of.distinct:
-            store.write(record.uid, slice(0, rows), np.ones((rows, of.width(record))), np.ones((2, rows)))
+            values, moments, histogram = np.ones((rows, of.width(record))), np.ones((3, rows)), np.ones(N_BINS, int)
+            store.write(record.uid, slice(0, rows), values, moments, histogram)
         store.commit(rows)
         if rows == N:
             store.finish()

@@ -124,6 +124,7 @@ DIFFERENT = {
     "metrics": lambda make: make("net_b").isel(metric=[0, 1]),
     "best_of": lambda make: make("net_b").isel(best_of=[1, 0, 2]),
     "resamples": lambda make: make("net_b").isel(resample=slice(30)),
+    "bins": lambda make: make("net_b").assign_coords({n: make("net_b")[n] * 2 for n in ("bin_low", "bin_high")}),
     "ceilings": lambda make: make("net_b").assign(ceiling=make("net_b")["ceiling"] * 0.9),
 }
 
