@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_image_to_the_bit():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 1))
 
     def make(seed):
-        torch.manual_seed(seed + 5)  # of torch's own generator nothing depends
+        torch.rand(1)  # on torch's own generator nothing depends
         return optimise_image(lambda x: net(x)[:, 0], SIZE, seed=seed, n_images=3, n_steps=20, jitter=2, **QUIET)
 
     first, again, other = make(0), make(0), make(1)
@@ -167,18 +167,18 @@ def linear(tmp_path_factory):
     stimuli = pd.DataFrame({"stimulus_id": [f"s{i:02d}" for i in range(24)]})
     benchmark = write_benchmark(folder / "b", stimuli, pictures, neuroids=neuroids, responses=responses)
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 40)).eval()
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(192, 40)).eval()
     options = {"model_uid": "net", "stimulus_digest": benchmark.stimulus_digest, "device": "cpu", **QUIET}
     store = extract_features(net, scaled, benchmark.image_paths, folder / "net.zarr", **options)
-    fit = fit_encoder(store, benchmark, "1", "V1", device="cpu")
+    fit = fit_encoder(store, benchmark, "2", "V1", device="cpu")
     inputs = torch.stack([scaled(benchmark.get_stimulus(i)) for i in range(24)])
-    return attach_encoder(net, fit), fit, inputs, fit.predict(store["Linear-1-2"]).float()
+    return attach_encoder(net, fit), fit, inputs, fit.predict(store["Linear-1-3"]).float()
 
 
 @pytest.mark.parametrize("voxel", [None, 2, "n1"])
 def test_images_that_drive_a_linear_network_lie_along_the_folded_weights(linear, voxel):
     model, fit, inputs, predicted = linear
-    folded = (fit.coefficients.T.float() @ model.wrapped_model[1].weight.detach()).view(3, 3, 8, 8)
+    folded = (fit.coefficients.T.float() @ model.wrapped_model[2].weight.detach()).view(3, 3, 8, 8)
     chosen = {None: slice(None), 2: [2], "n1": [1]}[voxel]
     w = 4 * folded[chosen].mean(0)  # gain of the preprocessing
     l2 = 192 * w.abs().max().item() / 4 / 0.8
@@ -193,7 +193,8 @@ def test_images_that_drive_a_linear_network_lie_along_the_folded_weights(linear,
 def test_driving_leaves_the_model_as_it_was(linear):
     model, _, inputs, _ = linear
     model.train()
-    drive_region(model, "V1", preprocess=PixelScale(-torch.ones(3), 4 * torch.ones(3), (8, 8)), n_steps=2, **QUIET)
+    scale = PixelScale(-torch.ones(3), 4 * torch.ones(3), (8, 8))
+    training = drive_region(model, "V1", preprocess=scale, n_steps=2, **QUIET)
     assert all(module.training for module in model.modules())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     model.eval()
@@ -201,6 +202,7 @@ def test_driving_leaves_the_model_as_it_was(linear):
     whole = drive_region(model, preprocess=scaled, natural=inputs, n_steps=2, **QUIET)
     torch.testing.assert_close(halves.natural, whole.natural)
     assert torch.equal(halves.images, whole.images)
+    torch.testing.assert_close(training.images, whole.images)
 
 
 def test_regions_and_sizes_that_are_not_the_fits_are_refused(linear):
