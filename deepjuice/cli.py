@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from deepjuice.versions import __version__
@@ -116,6 +117,8 @@ def join(args: argparse.Namespace) -> None:
     from deepjuice.scoring.join import join_parts
     from deepjuice.scoring.parts import open_parts
 
+    if Path(args.out).resolve() in {Path(part).resolve() for part in args.parts}:
+        raise InputError(f"{args.out} is one of the parts, and would be replaced; give the score file another name.")
     with open_parts(args.parts) as parts:
         scores = join_parts(parts)
     write_scores(scores, args.out)

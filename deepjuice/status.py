@@ -111,7 +111,7 @@ def _benchmark_status(folder: Path, logs: Path) -> BenchmarkStatus:
         models.append(ModelStatus(uid, features, score, in_tables, n_bytes + n_more))
         size += n_bytes + n_more
     tables = [f for f in _entries(folder) if f.is_file()]
-    size += sum(f.stat().st_size for f in tables)
+    size += sum(map(_size, tables))
     return BenchmarkStatus(folder.name, models, _written(folder / "scores.nc"), size)
 
 
@@ -125,7 +125,7 @@ def _features(store: Path | None) -> tuple[str, str | None, int]:
         stored = [m for m in header["maps"] if m["alias_of"] is None]
         columns = sum(min(math.prod(m["shape"]), header["reduction"]["width"]) for m in stored)
         row_bytes = columns * {"float32": 4, "float16": 2}[header["dtype"]]
-        n_rows = header["n_stimuli"]
+        n_rows = int(header["n_stimuli"])
         if store.suffix == ".zarr":
             return DONE, digest, n_rows * row_bytes
         progress = store / "progress.json"
@@ -139,16 +139,16 @@ def _scores(path: Path | None, parts: Path | None, digest: str | None) -> tuple[
     """Return the state of a score file, what its scores depend on, and its size in bytes."""
     if path is None:
         files = [f for f in _entries(parts) if f.suffix == ".nc"] if parts else []
-        size = sum(f.stat().st_size for f in files)
+        size = sum(map(_size, files))
         whole = files[0].stem.split("-of-")[-1] if files else ""
         return (f"{len(files)} of {whole} parts" if files else NONE), None, size
     try:
         with h5py.File(path) as file:
             identity = _identity(file.attrs)
     except (OSError, KeyError):
-        return UNREADABLE, None, path.stat().st_size
+        return UNREADABLE, None, _size(path)
     state = OTHER if digest is not None and identity[0] != digest else DONE
-    return state, identity, path.stat().st_size
+    return state, identity, _size(path)
 
 
 def _tables(path: Path) -> dict[str, tuple]:
@@ -210,6 +210,14 @@ def _entries(folder: Path) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError:
         return []
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 of one that is gone, or a link to nothing."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _written(path: Path) -> float | None:

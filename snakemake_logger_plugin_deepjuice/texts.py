@@ -71,7 +71,8 @@ def _failures(failed: list[Job]) -> list[str]:
 
 def _how_to_go_on(run: Run, folder: str | None) -> list[str]:
     remedy = "mend what failed, then give" if run.failed else "to go on give"
-    lines = [f"{remedy} the same command again; what is finished stays"]
+    lost = "; an older result of a job that failed is gone, as it was out of date" if run.failed else ""
+    lines = [f"{remedy} the same command again; what is finished stays{lost}"]
     if folder:
         lines.append(f"results so far: {folder} (`deepjuice status {folder}` lists them)")
     return lines

@@ -1,5 +1,6 @@
 """One model's scoring divided by ranges of layers: parts joined are what undivided scoring writes, to the bit."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -192,6 +193,8 @@ def test_the_command_line_scores_parts_and_joins_them(benchmarks, store, tmp_pat
     capsys.readouterr()
     assert main(["join", str(tmp_path / "no.nc"), *parts[:2]]) == 2
     assert "3/3" in capsys.readouterr().err and not (tmp_path / "no.nc").exists()
+    assert main(["join", parts[0], *parts]) == 2
+    assert "part1.nc is one of the parts" in capsys.readouterr().err
     with pytest.raises(InputError, match="part1"):  # a part is no score file
         read_scores(parts[0])
 
@@ -238,6 +241,11 @@ def test_files_that_are_no_parts_are_refused_by_name(benchmarks, store, two, tmp
     scores = score_model(store, benchmarks["two subjects"], PLAIN, "cpu", progress=False)
     whole = write_scores(scores, tmp_path / "whole.nc")
     assert refused([two[0], whole]).startswith(f"{whole} is no part")
+    odd = tmp_path / "odd.nc"
+    odd.write_bytes(two[1].read_bytes())
+    with h5py.File(odd, "r+") as file:
+        file.attrs["part"] = "second"
+    assert refused([two[0], odd]).startswith(f"{odd}: part 'second': expected K/N")
     for size in (0, 1000, two[1].stat().st_size // 2, two[1].stat().st_size - 1):
         cut = tmp_path / "cut.nc"
         cut.write_bytes(two[1].read_bytes()[:size])

@@ -120,7 +120,7 @@ def test_scores_made_anew_are_not_those_in_the_tables(results):
     assert "with other scores of 1 model than are here" in status_text(folder_status(results))
     (results / "toy/scores/b.nc").unlink()
     assert models(results)["b"] == (DONE, NONE, YES)
-    assert "with 1 model whose scores are not here" in status_text(folder_status(results))
+    assert "with 1 model whose scores are no longer here" in status_text(folder_status(results))
 
 
 def test_sizes_are_those_of_the_files(results):
@@ -152,6 +152,8 @@ def test_what_cannot_be_read_is_said_to_be_so(results):
     assert models(results)["b"] == (DONE, UNREADABLE, YES)
     (results / "toy/scores.nc").write_bytes(b"no HDF5")
     assert models(results)["unscored"] == (DONE, NONE, NO)
+    (results / "toy/scores/gone.nc").symlink_to("nowhere")  # as where old files are cleared away
+    assert models(results)["gone"] == (NONE, UNREADABLE, NO)
 
 
 def test_jobs_whose_log_is_not_followed_by_a_record_have_not_ended_well(results):

@@ -146,6 +146,10 @@ def test_a_third_model_computes_that_model_only(run):
         ),
         (["benchmarks={own: {source: folder, rois: [V1]}}"], "benchmarks: own: 'rois' is not one of"),
         (["extract={batch_size: 0}"], "extract: batch_size: "),
+        (["extract={eps: nan}"], "extract: eps: 'nan' is not of type 'number'"),
+        (["score={rois: [FFFA]}"], "benchmark nsd_mini has no region 'FFFA'; did you mean 'FFA'"),
+        (["results=data/out"], "results: data/out is, or lies in, the folder of data"),
+        (["benchmarks={logs: {source: mini}}"], "benchmarks: 'logs' does not match"),
         (['models=["alexnt"]'], "did you mean 'torchvision_alexnet_imagenet1k_v1'"),
         (["benchmarks={absent: {source: folder}}"], "absent: expected a folder with stimuli.csv at data/absent"),
         (["benchmarks=[nsd_mini]"], "benchmarks: .* is not of type 'object'"),
@@ -156,11 +160,14 @@ def test_a_wrong_key_is_named(run, words, message):
     assert re.search(message, snakemake(run[0], "--dry-run", "--config", *words, ok=False))
 
 
+def test_a_whole_number_is_one_however_it_is_written(run):
+    assert planned(run[0], "--config", "score={n_bootstraps: 1e3, n_permutations: 1000.0}") == {}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (['models=["torchvision_alexnet_random"]', "extract={memory_limit: 1MB, eps: 0.3}"], "memory limit 1.00 MB"),
-        (["score={rois: [FFFA]}"], "no ROI 'FFFA'.*did you mean 'FFA'"),
     ],
 )
 def test_a_failing_job_says_why_and_leaves_nothing_half_written(run, words, message):

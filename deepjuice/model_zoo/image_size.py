@@ -37,8 +37,8 @@ def with_image_size(preprocess: Preprocess, image_size: int) -> Preprocess:
     sizes = list(_sizes(changed))
     if not sizes:
         raise InputError(
-            f"image size {image_size}: the model's preprocessing ({type(preprocess).__name__}) brings pictures to no size "
-            "of its own; leave the size out, and bring pictures of the size that you want."
+            f"image size {image_size}: the model's preprocessing ({type(preprocess).__name__}) brings pictures to no "
+            "size of its own; leave the size out, and bring pictures of the size that you want."
         )
     part, name = sizes[-1]  # the crop, or the only resizing
     reached = max(_as_list(getattr(part, name)))

@@ -73,7 +73,7 @@ def open_parts(paths: Iterable[str | Path]) -> Iterator[list[xr.Dataset]]:
         raise InputError("No parts to join; score them first, with deepjuice score --part.")
     with ExitStack() as stack:
         parts = [_open(path, stack) for path in paths]
-        numbers = [Part.parse(part.attrs["part"]) for part in parts]
+        numbers = [_number(path, part) for path, part in zip(paths, parts, strict=True)]
         _check_alike(paths, numbers, parts)
         _check_whole(paths, numbers)
         yield [parts[place] for place in sorted(range(len(parts)), key=lambda place: numbers[place].number)]
@@ -87,6 +87,13 @@ def _open(path: Path, stack: ExitStack) -> xr.Dataset:
     if "part" not in ds.attrs:
         raise InputError(f"{path} is no part of a scoring; join takes the files that deepjuice score --part writes.")
     return ds
+
+
+def _number(path: Path, part: xr.Dataset) -> Part:
+    try:
+        return Part.parse(str(part.attrs["part"]))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _check_alike(paths: Sequence[Path], numbers: Sequence[Part], parts: Sequence[xr.Dataset]) -> None:

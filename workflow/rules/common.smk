@@ -1,4 +1,5 @@
 import json
+import math
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def check(what, data, schema):
 
 
 def with_numbers(value):
-    """Read numbers, null, true and false back: what --config has within braces or brackets comes as text."""
+    """Read numbers, null, true and false back: what --config has within braces or brackets comes as text; 1e3 is 1000."""
     if isinstance(value, dict):
         return {key: with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -44,11 +45,16 @@ def with_numbers(value):
         return None
     if value in ("true", "false"):
         return value == "true"
-    for number in (int, float) if isinstance(value, str) else ():
+    number = value
+    if isinstance(value, str):
         try:
-            return number(value)
+            number = float(value)
         except ValueError:
-            pass
+            return value
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            return str(value)  # which the schema takes for no number
+        return int(number) if number.is_integer() else number
     return value
 
 
@@ -65,6 +71,11 @@ if isinstance(config.get("benchmarks"), dict):
 check("config", config, "../schemas/config.schema.yaml")
 
 DATA, RESULTS = config["data"], config["results"]
+if Path(RESULTS).resolve().is_relative_to(Path(DATA).resolve()):
+    raise WorkflowError(
+        f"config: results: {RESULTS} is, or lies in, the folder of data ({DATA}), where benchmarks are replaced; "
+        "choose another folder"
+    )
 FEATURES = f"{RESULTS}/{{benchmark}}/features/{{model}}.zarr"
 SCORES = f"{RESULTS}/{{benchmark}}/scores/{{model}}.nc"
 # Several jobs may share the layers of one model; it changes no number.
@@ -76,7 +87,7 @@ BEST, SUMMARY = (
 )
 TABLES = [
     f"{RESULTS}/{{benchmark}}/{name}"
-    for name in ("scores.nc", "scores.parquet", "comparisons.parquet")
+    for name in ("scores.nc", "scores.parquet", "comparisons.parquet", "layers.parquet")
 ]
 TABLES += [BEST, SUMMARY]
 REPORT = f"{RESULTS}/report.html"
