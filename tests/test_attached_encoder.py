@@ -23,7 +23,7 @@ from tests.tiny_net import to_tensor
 
 ALPHAS = (0.1, 10.0, 1e3)
 N = 26
-WIDE, NARROW, FEW = "Conv2d-1-1", "MaxPool2d-1-3", "Linear-1-5"  # 288 features to 80; 72; 6, fewer than stimuli
+WIDE, NARROW, FEW = "Conv2d-1-1", "MaxPool2d-1-3", "Linear-1-6"  # 288 features to 80; 72; 6, fewer than stimuli
 LAYERS = {WIDE: "conv", NARROW: "pool", FEW: "head"}
 
 
@@ -37,7 +37,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         x = self.flat(self.pool(self.act(self.conv(x))))
-        return self.act(self.drop(self.head(x[:, :72])))
+        return self.act(self.head(self.drop(x[:, :72])))
 
 
 def seeded(make):
@@ -210,7 +210,7 @@ def test_noise_averages_gradients_before_their_magnitude(benchmark, store, input
 
 
 def test_gradient_maps_leave_the_model_as_it_was(benchmark, store, inputs):
-    model = attach_encoder(seeded(Net), fitted(store, benchmark))
+    model = attach_encoder(seeded(Net), fitted(store, benchmark, FEW))
     expected = gradient_map(model, inputs)
     model.wrapped_model.drop.train()  # would change the predictions
     modes = [module.training for module in model.modules()]
