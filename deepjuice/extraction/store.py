@@ -117,6 +117,7 @@ class FeatureStore:
         self._histograms, self._n_dead = self._read_small("histograms"), self._read_small("n_dead")
         self.maps = self.header.distinct
         self._column = {record.uid: column for column, record in enumerate(self.maps)}
+        self._n_features = [record.n_features for record in self.maps]
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -154,7 +155,7 @@ class FeatureStore:
         rows = (self._row_means, self._row_mean_squares, self._row_mean_magnitudes)
         moments = np.stack([values[:, column] for values in rows])
         n_dead, histogram = int(self._n_dead[column]), self._histograms[column]
-        return summarize(moments, self.maps[column].n_features, n_dead, histogram)
+        return summarize(moments, self._n_features[column], n_dead, histogram)
 
     def ones(self, uid: str) -> np.ndarray:
         """Return the projection of the all-ones vector, (k,) float32."""

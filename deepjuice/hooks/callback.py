@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from deepjuice.hooks.hook import Hook, Hooks, with_hook
+from deepjuice.tracing import check_heard
 from juicyfruits.errors import InputError
 
 
@@ -81,7 +81,8 @@ class HooksCallback:
     def start(self, model: nn.Module) -> None:
         """Put new hooks on a model, in the place of those that are on."""
         self.remove()
-        _check_heard(model)
+        for path, module in model.named_modules():
+            check_heard(path, module)
         chosen = self._chosen(model)
         self.hooks = Hooks(chosen.values(), _Gate(self, model))
         for name, hook in zip(chosen, self.hooks, strict=True):
@@ -150,21 +151,6 @@ class HooksCallback:
 
     def __getitem__(self, which: Any) -> Any:
         return self.hooks[which]
-
-
-def _check_heard(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        compiled = isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
-        if compiled or getattr(module, "_compiled_call_impl", None) is not None:
-            raise InputError(
-                f"module {name!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; train the "
-                "model as it was before (model._orig_mod) while you listen to it."
-            )
-        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
-            raise InputError(
-                f"module {name!r} is a DataParallel over {len(module.device_ids)} devices, whose replicas cannot be "
-                "heard; train its attribute `module` on one device while you listen to it."
-            )
 
 
 class _Gate:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
-from deepjuice.tracing import attach
+from deepjuice.tracing import attach, check_heard
 from juicyfruits.errors import InputError
 
 
@@ -77,7 +77,7 @@ class HooksHandle(nn.Module, ABC):
         modules = dict(self.wrapped_model.named_modules())
         for path in _way_to(module_id):
             if path in modules:
-                _check_heard(path, modules[path])
+                check_heard(path, modules[path])
         if module_id not in modules:
             raise KeyError(
                 f"Tried to register a hook to non-existing sub-module {module_id}; "
@@ -182,17 +182,3 @@ def _way_to(module_id: str) -> Iterator[str]:
     names = str(module_id).split(".")
     for depth in range(1, len(names) + 1):
         yield ".".join(names[:depth])
-
-
-def _check_heard(path: str, module: nn.Module) -> None:
-    compiled = isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
-    if compiled or getattr(module, "_compiled_call_impl", None) is not None:
-        raise InputError(
-            f"module {path!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; wrap the "
-            "model as it was before (model._orig_mod), and compile the wrapper."
-        )
-    if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
-        raise InputError(
-            f"module {path!r} is a DataParallel over {len(module.device_ids)} devices, whose replicas cannot be "
-            "heard; wrap the model in it (its attribute `module`), and put the wrapper into DataParallel."
-        )

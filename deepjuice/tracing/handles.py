@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -53,6 +54,21 @@ def attach(module: nn.Module, kind: str, method: Callable[..., Any], *first: Any
     handle = KINDS[kind](module, _WeakHook(method, first, kind == "output"))
     weakref.finalize(method.__self__, handle.remove).atexit = False
     return handle
+
+
+def check_heard(path: str, module: nn.Module) -> None:
+    """Raise InputError for a module whose calls, or those of modules within it, no hook hears: compiled, replicated."""
+    compiled = isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
+    if compiled or getattr(module, "_compiled_call_impl", None) is not None:
+        raise InputError(
+            f"module {path!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; give the model "
+            "as it was before torch.jit or torch.compile (model._orig_mod), and of a wrapped model compile the wrapper."
+        )
+    if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+        raise InputError(
+            f"module {path!r} is a DataParallel over {len(module.device_ids)} devices, whose replicas cannot be heard; "
+            "give the model in it (its attribute `module`), and of a wrapped model put the wrapper into DataParallel."
+        )
 
 
 class _WeakHook:

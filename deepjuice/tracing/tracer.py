@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deepjuice.tracing.events import Call, Event, Listener
-from deepjuice.tracing.handles import attach
+from deepjuice.tracing.handles import attach, check_heard
 from juicyfruits.errors import InputError
 
 
@@ -84,12 +84,8 @@ class Tracer:
 
     def __enter__(self) -> Tracer:
         for path, module in self.model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule":
-                self.__exit__()
-                raise InputError(
-                    f"module {path!r} ({type(module).__name__}) is compiled, and what it calls cannot be heard; "
-                    "give the model as it was before torch.jit or torch.compile (model._orig_mod)."
-                )
+            check_heard(path, module)
+        for path, module in self.model.named_modules():
             self._handles.append(attach(module, "begin", self._begin, path))
             self._handles.append(attach(module, "end", self._end, path))
         return self
