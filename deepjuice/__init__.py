@@ -14,6 +14,7 @@ from deepjuice.versions import __version__
 
 _HOMES = {
     "deepjuice.alignment": ["TorchRidgeGCV", "compare_rdms", "compute_rdm", "compute_score", "get_scoring_method"],
+    "deepjuice.attached": ["FittedEncoder", "attach_encoder", "fit_encoder", "gradient_map"],
     "deepjuice.benchmark": ["ScoreSettings", "get_results_max", "score_model"],
     "deepjuice.devices": ["cuda_device_report", "get_device", "get_device_id", "get_device_name"],
     "deepjuice.extraction": [
@@ -41,6 +42,7 @@ _HOMES = {
         "tokens_to_grid",
     ],
     "deepjuice.splits": ["CVIndexer"],
+    "deepjuice.synthesis": ["drive_region"],
     "deepjuice.tensors": ["apply_tensor_op", "convert_to_tensor"],
     "tqdm.auto": ["tqdm"],
 }
