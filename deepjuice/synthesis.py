@@ -25,13 +25,14 @@ Objective = Callable[[Tensor], Tensor]
 KINDS = ("fourier", "pixels")
 START_SD = 0.1  # of the logits at the start: an image close to grey
 
+_COLOURS = ((0, 0, 0), (255, 255, 255), (51, 51, 51), (255, 0, 0), (0, 255, 0), (0, 0, 255))
 OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 OPPONENT_SD = torch.tensor([1.0, 0.29, 0.13])
 """Light, red against blue, green against both: the principal axes of colour in 1,200 natural pictures (macaque V4,
 session 201025 of docs/real-brains.md), and their standard deviations relative to the first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Synthesis:
     """Images that were made, and how far they came. Tensors are float32 on the CPU.
 
@@ -50,7 +51,7 @@ class Synthesis:
     natural: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PixelScale:
     """How a model takes pictures: inputs = offset + gain * pixels, for pixels in [0, 1].
 
@@ -65,31 +66,36 @@ class PixelScale:
 
     @classmethod
     def of(cls, preprocess: Preprocess) -> PixelScale:
-        """Find out by what a preprocessing makes of a black, a grey and a white picture.
+        """Find out by what a preprocessing makes of plain pictures: black, white, and of several colours.
 
         Raises:
-            InputError: for one that does anything but scale the colours of a plain picture.
+            InputError: for one that does anything but scale each colour of a plain picture.
 
         >>> from torchvision.transforms import v2
         >>> scale = PixelScale.of(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Resize((4, 6))]))
         >>> scale.size, scale.gain
         ((4, 6), tensor([1., 1., 1.]))
         """
-        black, grey, white = (preprocess(Image.new("RGB", (256, 256), (level,) * 3)) for level in (0, 51, 255))
-        offset, gain = black, white - black
-        plain = [x.ndim == 3 and len(x) == 3 and torch.allclose(x, x[:, :1, :1], atol=1e-4) for x in (offset, gain)]
-        if not all(plain) or not torch.allclose(grey, offset + gain / 5, atol=1e-3 * float(gain.abs().max())):
-            raise InputError(
-                "preprocess: expected one that scales each of three colours linearly, got another; give "
-                "PixelScale(offset, gain, size) in its place."
-            )
-        return cls(offset[:, 0, 0], gain[:, 0, 0], tuple(black.shape[1:]))
+        made = [preprocess(Image.new("RGB", (256, 256), colour)) for colour in _COLOURS]
+        found = all(isinstance(x, Tensor) and x.is_floating_point() and x.shape == made[0].shape for x in made)
+        if found and made[0].ndim == 3 and len(made[0]) == 3:
+            offset, gain = made[0][:, 0, 0], (made[1] - made[0])[:, 0, 0]
+            scale = cls(offset, gain, tuple(made[0].shape[1:]))
+            close = 1e-3 * float(gain.abs().max())
+            pixels = torch.tensor(_COLOURS)[:, :, None, None] / 255
+            if gain.abs().min() > 0 and torch.allclose(torch.stack(made), scale(pixels), rtol=0, atol=close):
+                return scale
+        raise InputError(
+            "preprocess: expected one that scales each of three colours linearly, got another; give "
+            "PixelScale(offset, gain, size) in its place."
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn images (n, 3, height, width) in [0, 1] into inputs of the model."""
         return self.offset.to(images)[:, None, None] + self.gain.to(images)[:, None, None] * images
 
 
+@torch.inference_mode(False)
 def drive_region(
     model: ModelExtender,
     roi: str | None = None,
@@ -117,8 +123,7 @@ def drive_region(
     response = RegionResponse(model, roi, voxel)
     scale = preprocess if isinstance(preprocess, PixelScale) else PixelScale.of(preprocess)
     with evaluating(model):
-        batches = [natural] if isinstance(natural, Tensor) else natural
-        reached = None if batches is None else torch.cat([response(x.to(response.device)).cpu() for x in batches])
+        reached = None if natural is None else _natural(response, natural)
         made = optimise_image(
             lambda images: response(scale(images)),
             size or scale.size,
@@ -129,6 +134,21 @@ def drive_region(
     return Synthesis(made.images, made.start, made.reached, made.history, reached)
 
 
+def _natural(response: RegionResponse, pictures: Tensor | Iterable[Tensor]) -> Tensor:
+    reached = []
+    for x in [pictures] if isinstance(pictures, Tensor) else pictures:
+        if not isinstance(x, Tensor) or x.ndim != 4 or not torch.isfinite(x).all():
+            raise InputError(
+                "natural: expected finite inputs of the model, (n, channel, height, width), or batches of them; give "
+                "what preprocess makes of pictures."
+            )
+        reached.append(response(x.to(response.device)).float().cpu())
+    if not reached:
+        raise InputError("natural: expected pictures, got none; leave it out.")
+    return torch.cat(reached)
+
+
+@torch.inference_mode(False)
 @torch.enable_grad()
 def optimise_image(
     objective: Objective,
@@ -181,7 +201,7 @@ def optimise_image(
 
     def reached() -> Tensor:
         with torch.no_grad():
-            return _value(objective, _draw(values, shape, image), "the end").cpu()
+            return _value(objective, _draw(values, shape, image), "the end").float().cpu()
 
     start = reached()
     with tqdm(total=n_steps, desc=label, unit="step", disable=not progress) as bar:
@@ -189,9 +209,11 @@ def optimise_image(
             images = _draw(values, shape, image)
             value = _value(objective, _shift(images, jitter, generator), f"step {step + 1}")
             loss = (total_variation * _variation(images) + l2 * (2 * images - 1).square().mean((1, 2, 3)) - value).sum()
+            if not torch.isfinite(loss):
+                raise InputError(f"total_variation={total_variation}, l2={l2}: expected finite weights.")
             (values.grad,) = torch.autograd.grad(loss, values)
             optimiser.step()
-            history.append(value.detach().cpu())
+            history.append(value.detach().float().cpu())
             bar.set_postfix(response=f"{history[-1].mean():.3f}", refresh=False)
             bar.update()
     images = _draw(values, shape, image).detach().cpu()
@@ -230,8 +252,11 @@ def _variation(images: Tensor) -> Tensor:
 
 def _value(objective: Objective, images: Tensor, when: str) -> Tensor:
     value = objective(images)
-    if value.shape != (len(images),):
-        raise InputError(f"objective: expected one number for each of {len(images)} images, got {tuple(value.shape)}.")
+    if not isinstance(value, Tensor) or value.shape != (len(images),):
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"objective: expected one number for each of {len(images)} images, got {got}.")
+    if torch.is_grad_enabled() and not value.requires_grad:
+        raise InputError("objective: its value has no gradient; compute it from the images, and do not detach it.")
     if not torch.isfinite(value).all():
         raise InputError(f"objective at {when}: expected finite numbers, got NaN or infinity; check model and fit.")
     return value

@@ -304,10 +304,30 @@ def test_models_that_were_not_fitted_are_refused(benchmark, store):
         attach_encoder(seeded(Net), "scores/net.nc")
 
 
+def test_an_inference_mode_around_gradient_maps_changes_nothing(benchmark, store, inputs):
+    model = attach_encoder(seeded(Net), fitted(store, benchmark))
+    expected = gradient_map(model, inputs[:2])
+    with torch.inference_mode():
+        assert torch.equal(gradient_map(model, inputs[:2].clone()), expected)
+
+
 def test_bad_pictures_and_voxels_are_refused(benchmark, store, inputs):
     model = attach_encoder(seeded(Net), fitted(store, benchmark))
-    with pytest.raises(InputError, match=r"expected 288 values a picture \(shape \[8, 6, 6\]\).*got 512"):
+    with pytest.raises(InputError, match=r"expected shape \[8, 6, 6\] a picture as in the fit, got \[8, 8, 8\]"):
         model(torch.zeros(2, 3, 10, 10))
+    with pytest.raises(InputError, match=r"got \[8, 3, 12\]"):  # as many values, elsewhere
+        next(iter(model.extension_models.values()))(torch.zeros(2, 8, 3, 12))
+    for options in ({"n_noisy": -1}, {"n_noisy": 1.5}, {"n_noisy": 2, "noise": torch.nan}, {"noise": -1.0}):
+        with pytest.raises(InputError, match="expected a whole number of copies"):
+            gradient_map(model, inputs, **options)
+    with pytest.raises(InputError, match="expected a tensor, got ndarray"):
+        gradient_map(model, inputs.numpy())
+    with pytest.raises(InputError, match="expected a fit or a score file, got NoneType"):
+        attach_encoder(model, None)
+    model.return_orig_out = False
+    with pytest.raises(InputError, match="set return_orig_out"):
+        attach_encoder(model, fitted(store, benchmark), name="again")
+    model.return_orig_out = True
     with pytest.raises(InputError, match="finite floating-point"):
         gradient_map(model, inputs.masked_fill(inputs > 0.99, torch.nan))
     with pytest.raises(InputError, match="encoder 'V4' is not attached"):

@@ -130,6 +130,12 @@ def test_impossible_settings_are_refused(options, said):
 def test_objectives_that_are_none_are_refused():
     with pytest.raises(InputError, match=r"one number for each of 2 images, got \(\)"):
         optimise_image(lambda x: x.mean(), SIZE, n_images=2, **QUIET)
+    with pytest.raises(InputError, match="one number for each of 1 images, got NoneType"):
+        optimise_image(lambda x: None, SIZE, **QUIET)
+    with pytest.raises(InputError, match="its value has no gradient"):
+        optimise_image(lambda x: x.mean((1, 2, 3)).detach(), SIZE, **QUIET)
+    with pytest.raises(InputError, match="l2=nan: expected finite weights"):
+        optimise_image(lambda x: x.mean((1, 2, 3)), SIZE, l2=torch.nan, **QUIET)
     with pytest.raises(InputError, match="expected finite numbers"):
         optimise_image(lambda x: x.mean((1, 2, 3)) * torch.nan, SIZE, **QUIET)
 
@@ -148,6 +154,10 @@ def test_scale_and_size_are_read_from_a_preprocessing():
         lambda picture: to_tensor(picture).square(),
         lambda picture: to_tensor(picture).mean(0, keepdim=True),
         lambda picture: to_tensor(picture) + torch.linspace(0, 1, 8),
+        lambda picture: to_tensor(picture).flip(0),
+        lambda picture: to_tensor(picture.convert("L").convert("RGB")),
+        lambda picture: torch.zeros(3, 8, 8),
+        lambda picture: {"pixel_values": to_tensor(picture)},
     ):
         with pytest.raises(InputError, match="scales each of three colours linearly"):
             PixelScale.of(bad)
@@ -209,6 +219,9 @@ def test_regions_and_sizes_that_are_not_the_fits_are_refused(linear):
     model = linear[0]
     with pytest.raises(InputError, match="encoder 'V2' is not attached to this model; did you mean 'V1'"):
         drive_region(model, "V2", preprocess=scaled, **QUIET)
+    for natural in (torch.full((1, 3, 8, 8), torch.nan), [(torch.zeros(1, 3, 8, 8), 0)], torch.zeros(3, 8, 8), []):
+        with pytest.raises(InputError, match="natural: expected"):
+            drive_region(model, preprocess=scaled, natural=natural, **QUIET)
 
 
 class Front(nn.Sequential):

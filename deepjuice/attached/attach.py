@@ -48,6 +48,8 @@ def attach_encoder(
     wrapped = model.wrapped_model if isinstance(model, ModelExtender) else model
     if any(module.training for module in wrapped.modules()):
         raise InputError("model to attach an encoder to: expected eval mode, got training mode; call model.eval().")
+    if isinstance(model, ModelExtender) and not model.return_orig_out:
+        raise InputError("model to attach an encoder to: it gives only its extensions' output; set return_orig_out.")
     fit = _as_fit(scores_or_fit, layer, roi, kwargs)
     if fit.layer.call:
         raise InputError(
@@ -70,6 +72,8 @@ def attach_encoder(
 
 
 def _as_fit(given: Any, layer: str | None, roi: str | None, kwargs: dict[str, Any]) -> FittedEncoder:
+    if not isinstance(given, (FittedEncoder, str, Path, xr.Dataset)):
+        raise InputError(f"attach_encoder: expected a fit or a score file, got {type(given).__name__}.")
     if not isinstance(given, FittedEncoder):
         if layer is None or roi is None:
             raise InputError("attach_encoder: expected layer and roi beside a score file; name both.")

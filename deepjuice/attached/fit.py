@@ -24,7 +24,7 @@ ARRAYS = ("alpha", "mean", "coefficients", "intercept")
 STIMULI = ("train", "all")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedEncoder:
     """What predicts the voxels of a region from a layer: intercept + (R x - mean) coefficients.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from deepjuice.tracing import evaluating
 from juicyfruits.errors import InputError
 
 
+@torch.inference_mode(False)
 def gradient_map(
     model: ModelExtender,
     images: Tensor,
@@ -42,13 +45,19 @@ def gradient_map(
         InputError: for an unknown region or voxel, and images with NaN or of another size than the fit's.
     """
     response = RegionResponse(model, roi, voxel)
+    if not isinstance(images, Tensor):
+        raise InputError(f"images: expected a tensor, got {type(images).__name__}; give what preprocess returns.")
     if images.ndim != 4 or not len(images) or not images.is_floating_point() or not torch.isfinite(images).all():
         raise InputError(
             f"images: expected finite floating-point values of shape (n, channel, height, width), got {images.dtype} "
             f"of shape {tuple(images.shape)}, or NaN; give what preprocess returns."
         )
-    images = images.detach().to(response.device)
+    if not isinstance(n_noisy, int) or n_noisy < 0 or not 0 <= noise < math.inf:
+        raise InputError(
+            f"n_noisy={n_noisy!r}, noise={noise}: expected a whole number of copies from 0, and a deviation from 0."
+        )
     with evaluating(model):
+        images = images.detach().clone().to(response.device)  # tensors of an inference mode have no gradients
         gradient = _mean_gradient(response, images, n_noisy, noise, seed)
     if times_input:
         gradient = gradient * images

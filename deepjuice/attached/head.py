@@ -52,11 +52,10 @@ class EncoderHead(nn.Module):
                 f"output of {layer.path!r}: expected the map {layer.uid}, got {', '.join(found) or 'none'}."
             )
         features = found[layer.uid].flatten(1)
-        if features.shape[1] != layer.n_features:
+        if tuple(found[layer.uid].shape[1:]) != layer.shape:
             raise InputError(
-                f"map {layer.uid} ({layer.path}): expected {layer.n_features} values a picture (shape "
-                f"{list(layer.shape)}) as in the fit, got {features.shape[1]} (shape "
-                f"{list(found[layer.uid].shape[1:])}); give pictures of the size that the model's preprocess returns."
+                f"map {layer.uid} ({layer.path}): expected shape {list(layer.shape)} a picture as in the fit, got "
+                f"{list(found[layer.uid].shape[1:])}; give pictures of the size that the model's preprocess returns."
             )
         if self._projection[0] != features.device:
             self._projection = self._draw(features.device)

@@ -106,7 +106,7 @@ class ModelExtender(ActivationMapGrabber):
         output, taken = self._run(*args, **kwargs)
         extended: dict[str, Any] = {}
         for module_id, layer_output in chosen(taken, self._name_registrations).items():
-            names = self._name_registrations[module_id]
+            names = list(self._name_registrations[module_id])
             for name in names:  # where there are several, none gets what another may have overwritten in place
                 own = copy_tensors(layer_output) if len(names) > 1 else layer_output
                 extended[name] = self.extension_models[name](own)

@@ -122,7 +122,7 @@ class Hooks(list):
     """Hooks with one function on several modules: a list that ends them all when its `with` block ends.
 
     `hooks[i]` is a hook; a slice, a list of indices or a boolean mask (of Python, NumPy or torch) gives a list of
-    hooks. `del hooks[i]` ends what it deletes, also for a slice.
+    hooks. `del hooks[i]` ends what it deletes, for any of these.
 
     Args:
         modules: a model that is a sequence, as `nn.Sequential` is, or any modules.
@@ -174,11 +174,12 @@ class Hooks(list):
             return super().__getitem__(operator.index(which))
         return [super(Hooks, self).__getitem__(i) for i in _places(which, len(self))]
 
-    def __delitem__(self, which: int | slice) -> None:
+    def __delitem__(self, which: Any) -> None:
         gone = self[which]
-        for hook in gone if isinstance(gone, list) else [gone]:
+        gone = gone if isinstance(gone, list) else [gone]
+        for hook in gone:
             hook.remove()
-        super().__delitem__(which)
+        self[:] = [hook for hook in self if not any(hook is other for other in gone)]
 
     def __enter__(self) -> Hooks:
         return self

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def lightning_callback(listener: HooksCallback) -> Any:
-    """Return a callback that starts a listener with training and ends it, however training ends.
+    """Return a callback that starts a listener with training, a test or a prediction, and ends it, however that ends.
 
-    The sanity check before training is left out. Raises InputError where Lightning is not installed.
+    Validation is listened to as part of training and alone, but for the sanity check before training. Raises
+    InputError where Lightning is not installed.
     """
 
     class ListeningCallback(_callback_class()):
@@ -23,6 +24,18 @@ def lightning_callback(listener: HooksCallback) -> Any:
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             listener.remove()
+
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.state.fn == "validate":  # not within a fit, whose hooks are on
+                listener.start(pl_module)
+
+        on_test_start = on_predict_start = on_train_start
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.state.fn == "validate":
+                listener.remove()
+
+        on_test_end = on_predict_end = on_train_end
 
         def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
             listener.remove()

@@ -212,6 +212,19 @@ def test_deleting_unhooks_what_is_deleted_and_nothing_else():
     assert n_hooks(net) == 0 and len(hooks) == 3
 
 
+@pytest.mark.parametrize("which", [[0, -1], [True, False, True], torch.tensor([True, False, True]), np.array([2, 0])])
+def test_deleting_takes_lists_of_indices_and_masks(which):
+    net = make_net()
+    hooks = Hooks(net, count)
+    held = list(hooks)
+    del hooks[which]
+    net(X)
+    assert list(hooks) == [held[1]] and [getattr(hook, "n", 0) for hook in held] == [0, 1, 0]
+    with pytest.raises(InputError, match="a mask of 3 values"):
+        del hooks[[True, False, True]]
+    assert len(hooks) == 1
+
+
 def test_statistics_survive_removal():
     net = make_net()
     with Hooks(iter(net), count) as hooks:

@@ -129,6 +129,16 @@ def test_lightnings_sanity_check_is_left_out(tmp_path, monkeypatch):
     assert len(stats.table()) == 2 * (3 + 1)  # batches of training and of validation
 
 
+def test_lightning_without_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stats = ActivationStats(nn.ReLU, on_valid=True)
+    trainer, module = make_lightning(stats)
+    module.test_step = module.predict_step = module.validation_step
+    for run in (trainer.validate, trainer.test, trainer.predict):
+        run(module, loaders()[1], verbose=False) if run != trainer.predict else run(module, loaders()[1])
+        assert len(stats.table()) == 1 and n_hooks(module) == 0
+
+
 def test_lightning_when_training_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stats = make_stats()
