@@ -118,14 +118,14 @@ def test_results_are_those_of_a_quiet_run_on_one_machine_to_the_bit(disturbed, t
 
 def test_a_job_that_fails_says_why_in_its_log_and_on_the_terminal(box, profile, disturbed):
     workdir, jobs = disturbed[0], Jobs(box)
-    with Run(box, profile, workdir, *SMALL, "--retries", "0", "--config", "score={rois: [ITT]}") as run:
+    with Run(box, profile, workdir, *SMALL, "--retries", "0", "--config", "extract={image_size: 7}") as run:
         text = run.end(ok=False)
-    message = "no ROI 'ITT'"
-    assert message in text and "did you mean 'IT'" in text
-    assert message in (workdir / f"results/logs/score/own/{MODEL}.log").read_text()
-    (job,) = jobs.of("score")
+    message = "image size 7: "
+    assert message in text and "does not take pictures of that size" in text
+    assert message in (workdir / f"results/logs/extract/own/{MODEL}.log").read_text()
+    (job,) = jobs.of("extract")
     assert job["JobState"] == "FAILED"
-    assert (workdir / f"results/logs/slurm/rule_score/own_{MODEL}/{job['JobId']}.log").is_file()
+    assert (workdir / f"results/logs/slurm/rule_extract/own_{MODEL}/{job['JobId']}.log").is_file()
     assert {path.name for path in workdir.iterdir()} <= {
         "brought",
         "config",

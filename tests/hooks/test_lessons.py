@@ -55,7 +55,8 @@ def test_the_lesson_of_2022(lesson, tmp_path):
     assert before["accuracy"] < 0.6 and mended["accuracy"] > 0.9
     assert before["dead"] > 0.1 and mended["dead"] == 0
     assert before["near_zero"] > 0.6 and mended["near_zero"] < 0.4
-    assert before["std"] < 0.5 and mended["std"] > 0.7
+    # Collapsed as a rule; at this rate rounding decides, and a layer that is nearly dead may also blow up.
+    assert (before["std"] < 0.5 or before["std"] > 100) and 0.7 < mended["std"] < 3
     assert found["as before, 0.3"]["accuracy"] < mended["accuracy"]  # the lower rate alone does not do it
     exploded = found["mended, 0.6"]  # as the lesson says
     assert exploded["accuracy"] < 0.3 and (exploded["std"] > 100 or np.isnan(exploded["std"]))
