@@ -162,10 +162,12 @@ def test_other_voxels_are_scored_with_the_features_that_are_there(run):
 
 def test_a_region_that_is_not_there_is_refused_before_scores_are_removed(run):
     scores = times(run / "results/nsd/scores")
-    settings = {"source": "folder", "path": "data/nsd"}
-    config = configured(run, "wrong", {"benchmarks": {"nsd": settings}, "score": {"rois": ["EVC", "V9"]}})
+    own = {"nsd": None, "own": {"source": "folder", "path": "data/nsd"}}
+    config = configured(run, "wrong", {"benchmarks": own, "score": {"rois": ["EVC", "V9"]}})
+    (run / "results/own").symlink_to("nsd")
     text = snakemake(run, *config, ok=False)
-    assert "config: score: rois: benchmark nsd has no region 'V9'" in text
+    (run / "results/own").unlink()
+    assert "config: score: rois: benchmark own has no region 'V9'" in text
     assert times(run / "results/nsd/scores") == scores
 
 
