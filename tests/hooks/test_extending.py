@@ -1,8 +1,5 @@
 """Networks with further modules on their layers."""
 
-import copy
-import io
-import pickle
 import weakref
 
 import pytest
@@ -11,6 +8,7 @@ from torch import nn
 
 from deepjuice.hooks import ActivationMapGrabber, ModelExtender
 from juicyfruits.errors import InputError
+from tests.hooks.copying import COPIES
 
 
 class Affine(nn.Module):
@@ -182,18 +180,7 @@ def test_modules_move_and_change_mode_together():
     assert extended(torch.tensor([1.0], dtype=torch.float64))[1]["plus"].dtype == torch.float64
 
 
-def _pickled(wrapper):
-    return pickle.loads(pickle.dumps(wrapper))
-
-
-def _saved(wrapper):
-    file = io.BytesIO()
-    torch.save(wrapper, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, _pickled, _saved])
+@pytest.mark.parametrize("copied", COPIES)
 def test_a_copy_has_extensions_of_its_own(copied):
     extended, x = extended_chain(), torch.tensor([1.0])
     twin = copied(extended)

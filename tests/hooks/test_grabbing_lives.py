@@ -1,8 +1,6 @@
 """Wrappers of networks: how long they live, their copies, and several of them at work."""
 
 import copy
-import io
-import pickle
 import threading
 import weakref
 
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 
 from deepjuice.hooks import ActivationMapGrabber
+from tests.hooks.copying import COPIES
 
 PICTURE = torch.linspace(-2, 3, 25).sin().reshape(1, 1, 5, 5)
 
@@ -43,18 +42,7 @@ def test_the_wrapper_keeps_no_model_alive_after_its_end():
     assert model() is None and wrapper() is None
 
 
-def _pickled(wrapper):
-    return pickle.loads(pickle.dumps(wrapper))
-
-
-def _saved(wrapper):
-    file = io.BytesIO()
-    torch.save(wrapper, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, _pickled, _saved])
+@pytest.mark.parametrize("copied", COPIES)
 def test_a_copy_is_a_wrapper_of_its_own(copied):
     grabber, x = ActivationMapGrabber(small_net(), ["1", "0"]), PICTURE
     _, maps = grabber(x)
