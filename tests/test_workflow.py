@@ -111,6 +111,10 @@ def test_a_second_run_does_nothing(run):
     assert planned(run[0]) == {}
 
 
+def test_a_whole_number_is_one_however_it_is_written(run):
+    assert planned(run[0], "--config", "score={n_bootstraps: 1e3, n_permutations: 1000.0}") == {}
+
+
 def test_the_report_of_snakemake_holds_results_and_captions_without_the_network(run):
     snakemake(run[0], "--report", "how.html")
     page = (run[0] / "how.html").read_text()
@@ -158,10 +162,6 @@ def test_a_third_model_computes_that_model_only(run):
 )
 def test_a_wrong_key_is_named(run, words, message):
     assert re.search(message, snakemake(run[0], "--dry-run", "--config", *words, ok=False))
-
-
-def test_a_whole_number_is_one_however_it_is_written(run):
-    assert planned(run[0], "--config", "score={n_bootstraps: 1e3, n_permutations: 1000.0}") == {}
 
 
 @pytest.mark.parametrize(
