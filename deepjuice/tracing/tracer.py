@@ -80,6 +80,7 @@ class Tracer:
         self.stop_after = frozenset(stop_after)
         self.calls: list[Call] = []  # in the order in which they begin, as the first pass had them
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._open: list[Call] = []
         self._complete = False
 
     def __enter__(self) -> Tracer:
@@ -100,7 +101,7 @@ class Tracer:
             self.calls.clear()  # of a first pass that failed, and is now tried again
         self._rows = slice(start_row, start_row + n_rows(x))
         self._begun = 0
-        self._open: list[Call] = []
+        self._open = []
         self._waiting = set(self.stop_after)
         self._per_depth: Counter[int] = Counter()
         self._per_path: Counter[str] = Counter()
@@ -117,6 +118,11 @@ class Tracer:
             )
         self._complete = True
         return output
+
+    @property
+    def innermost(self) -> Call | None:
+        """The call that has begun and within which no other is; None between passes."""
+        return self._open[-1] if self._open else None
 
     def _begin(self, path: str, module: nn.Module, _inputs: tuple) -> None:
         depth = len(path.split(".")) if path else 0

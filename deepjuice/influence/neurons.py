@@ -1,0 +1,65 @@
+"""The influential neurons of a layer: those with the largest activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepjuice.influence.accept import accept
+from deepjuice.influence.layers import Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Neurons of one layer, of several pictures.
+
+    Attributes:
+        picture, channel, position: (n,) int64; of a vector's units, the position is 0. Of a neuron that is a whole
+            channel, it is where the channel is largest.
+        weight: (n,) share of its picture's influence.
+    """
+
+    picture: Tensor
+    channel: Tensor
+    position: Tensor
+    weight: Tensor
+
+    def place(self, layer: Layer) -> Tensor:
+        """Return their numbers in the layer: channel * positions + position."""
+        return self.channel * layer.n_positions + self.position
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+
+def activation(layer: Layer, held: dict[int, Tensor], same_sign: bool = True) -> Tensor:
+    """Return what a layer's last operation gives out, (n, channels, positions); 0 where its first had another sign."""
+    tail = layer.arrange(held[layer.tail], layer.tail_places)
+    if not same_sign:
+        return tail
+    head = layer.arrange(held[layer.head.index], layer.head_places)
+    return torch.where((head > 0) == (tail > 0), tail, 0)
+
+
+def largest_channels(
+    layer: Layer, activation: Tensor, threshold: float, norm: float | None = None, use_abs: bool = False
+) -> Neurons:
+    """Find the channels that carry a share of a layer's activation.
+
+    A channel's value is its largest activation, 0 if that is negative; or the norm of its activations.
+
+    Args:
+        layer: whose activation it is.
+        activation: (n, channels, positions).
+        threshold: of the sum over channels, in (0, 1].
+        norm: order of the norm, instead of the maximum.
+        use_abs: whether to take magnitudes instead of positive values.
+    """
+    values, position = (activation.abs() if use_abs else activation).max(dim=2)
+    if norm is not None:
+        values = torch.linalg.vector_norm(activation, ord=norm, dim=2)
+    values = values.clamp(min=0)
+    found = accept(values, threshold)
+    return Neurons(found.row, found.column, position[found.row, found.column], found.weight)

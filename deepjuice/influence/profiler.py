@@ -1,0 +1,244 @@
+"""Profilers: they follow a network's answer back to the neurons and synapses that carried it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+
+from deepjuice.influence.assembly import NeuronSpace, assemble
+from deepjuice.influence.channel import CHANNEL_RULES, Rule
+from deepjuice.influence.contributions import Contributions
+from deepjuice.influence.element import ELEMENT_RULES
+from deepjuice.influence.example import find_example
+from deepjuice.influence.layers import Layer, find_layers
+from deepjuice.influence.neurons import Neurons, activation, largest_channels
+from deepjuice.influence.profile import Profile
+from deepjuice.tracing import check_heard
+from juicyfruits.errors import InputError
+
+Influence = Callable[[Layer, Tensor], Neurons]
+LayersToProfile = list[int] | tuple[int, int] | None
+
+
+class ProfiledModel:
+    """A network as a profiler holds it.
+
+    Attributes:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def available_modules(self) -> OrderedDict[str, nn.Module]:
+        """Return its modules without children, by dotted name, in the order of their registration."""
+        return OrderedDict((name, m) for name, m in self.model.named_modules() if name and not any(m.children()))
+
+
+class TorchProfiler:
+    """Follow a network's answers back to the neurons and synapses that carried them.
+
+    The network's operations are recorded on one example and grouped into layers: a convolution, linear map, pooling,
+    sum or concatenation begins one, and norms and activations that follow belong to it. Nothing stays attached to the
+    network. See docs/influence.md for the rules.
+
+    Args:
+        model: a network in eval mode that takes one tensor of pictures (n, channels, height, width), or of vectors
+            (n, features), and returns one tensor.
+        device: where it is put; by default it stays where it is.
+        example: a batch like the inputs, of which the first is used to find the layers; by default grey pictures of a
+            size that the network takes (224, 299, 32, 28, 64 or 96 pixels).
+
+    Attributes:
+        model: a `ProfiledModel`; `model.available_modules()` lists the modules.
+        layers: what `create_layers` describes; see `Layer`.
+
+    Raises:
+        InputError: for a network in training mode, one that returns several tensors, and operations that cannot be
+            followed, by name.
+    """
+
+    def __init__(self, model: nn.Module, device: str | torch.device | None = None, example: Tensor | None = None):
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model to profile: expected a torch.nn.Module, got {type(model).__name__}.")
+        for path, module in model.named_modules():
+            check_heard(path, module)
+        if device is not None:
+            model.to(device)
+        self.model = ProfiledModel(model)
+        self._check_eval()
+        self._graph = find_example(model, example)
+        self.layers = find_layers(self._graph)
+
+    def create_layers(self) -> OrderedDict[int, list]:
+        """Return number -> [names of the layer's operations, name of the rule for its contributors]; 0 is the input."""
+        return OrderedDict((layer.index, [list(layer.names), layer.rule]) for layer in self.layers)
+
+    def create_profile(
+        self,
+        x: Tensor,
+        layerdict: Mapping[int, list] | None = None,
+        layers_to_profile: LayersToProfile = None,
+        threshold: float = 0.1,
+        norm: float | None = None,
+        channels: bool = True,
+    ) -> Profile:
+        """Return the profile of a picture; of several pictures, the sum of their profiles.
+
+        Args:
+            x: (n, ...) float, n from 1.
+            layerdict: layers to profile, of `create_layers()`; all by default.
+            layers_to_profile: their numbers in a list, or (first, behind the last) in a tuple.
+            threshold: share of a layer's influence, and of a neuron's value, that is followed, in (0, 1].
+            norm: order of the norm by which channels are ranked, instead of their maximum.
+            channels: whether neurons are channels, or elements.
+
+        Raises:
+            InputError: for bad input: training mode, unknown layers, a threshold outside (0, 1], NaN in `x`.
+        """
+        if layerdict is not None:
+            layers_to_profile = self._among(layerdict, layers_to_profile)
+        return sum(self.create_profiles(x, layers_to_profile, threshold, norm=norm, channels=channels), start=Profile())
+
+    def create_profiles(
+        self,
+        x: Tensor,
+        layers_to_profile: LayersToProfile = None,
+        threshold: float = 0.1,
+        norm: float | None = None,
+        channels: bool = True,
+    ) -> list[Profile]:
+        """Return the profile of each picture of a batch; see `create_profile`."""
+        if norm is not None and not channels:
+            raise InputError("norm: ranks channels; leave it out of a profile of elements.")
+        norm = None if norm is None else check_norm(norm)
+        influence = partial(largest_channels, threshold=check_threshold("threshold", threshold), norm=norm)
+        rules, kind = (CHANNEL_RULES, "channel") if channels else (ELEMENT_RULES, "element")
+        return self._profiles(x, layers_to_profile, influence, rules, threshold, kind)
+
+    def dict_view(self, profile: Profile) -> Profile:
+        """Return a profile with dictionaries in place of matrices."""
+        return profile.dict_view()
+
+    def _profiles(
+        self,
+        x: Tensor,
+        layers_to_profile: LayersToProfile,
+        influence: Influence,
+        rules: Mapping[str, Rule],
+        threshold: float,
+        kind: str,
+        same_sign: bool = True,
+    ) -> list[Profile]:
+        found = self.follow(x, layers_to_profile, influence, rules, threshold, same_sign)
+        return assemble(self.layers, found, len(x), NeuronSpace(kind))
+
+    def follow(
+        self,
+        x: Tensor,
+        layers_to_profile: LayersToProfile,
+        influence: Influence,
+        rules: Mapping[str, Rule],
+        threshold: float,
+        same_sign: bool = True,
+    ) -> dict[int, tuple[Neurons, Contributions]]:
+        """Return layer -> its influential neurons, and what contributed to them, of all pictures of a batch.
+
+        Args:
+            x, layers_to_profile, threshold: see `create_profile`.
+            influence: finds a layer's neurons by its activation (n, channels, positions).
+            rules: find their contributors.
+            same_sign: whether activations count only where the layer's first operation had the same sign.
+        """
+        chosen = self.chosen(layers_to_profile)
+        held = self.hold(x, chosen)
+        found = {}
+        for layer in chosen:
+            neurons = influence(layer, activation(layer, held, same_sign))
+            before = [self.layers[index] for index in layer.predecessors]
+            found[layer.index] = neurons, rules[layer.rule](layer, before, neurons, held, threshold)
+        return found
+
+    def hold(self, x: Tensor, layers: Iterable[Layer]) -> dict[int, Tensor]:
+        """Put a batch through the network, and return what the layers need."""
+        self._check_eval()
+        first = self.layers[0].head.shape
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != len(first) or not len(x):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"x {got}: expected a batch of floats like {('n', *first[1:])}; unsqueeze(0) one picture.")
+        if not torch.isfinite(x).all():
+            raise InputError("x: expected finite numbers, got NaN or infinity; check the preprocessing.")
+        if tuple(x.shape[1:]) != first[1:]:
+            raise InputError(
+                f"x {tuple(x.shape)}: the layers were found with {first[1:]}; for other sizes, make a profiler with "
+                "this x as its example."
+            )
+        keep = {
+            index for layer in layers for index in (layer.head.index, layer.tail, *(i.operation for i in layer.inputs))
+        }
+        parameter = next(self.model.model.parameters(), x)
+        held = self._graph.run(x.to(parameter.device, parameter.dtype), keep)
+        for layer in layers:
+            if not torch.isfinite(held[layer.tail]).all():
+                raise InputError(f"layer {layer.index} ({layer.names[-1]}): NaN or infinity; check the network.")
+        return held
+
+    def _check_eval(self) -> None:
+        if self.model.model.training:
+            raise InputError(
+                "the network is in training mode, in which dropout and norms change its answers; call model.eval()."
+            )
+
+    def chosen(self, layers_to_profile: LayersToProfile) -> list[Layer]:
+        """Return layers by their numbers, sorted; see `create_profile`."""
+        last = len(self.layers) - 1
+        if layers_to_profile is None:
+            return self.layers[1:]
+        numbers = list(layers_to_profile) if isinstance(layers_to_profile, (list, tuple, range)) else None
+        if numbers is None or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers):
+            raise InputError(
+                f"layers_to_profile {layers_to_profile!r}: expected a list of numbers of layers, or a tuple of the "
+                "first and the one behind the last."
+            )
+        if isinstance(layers_to_profile, tuple):
+            if len(numbers) != 2:
+                raise InputError(f"layers_to_profile {layers_to_profile}: a tuple is a range of two; give a list.")
+            numbers = list(range(max(1, numbers[0]), min(last + 1, numbers[1])))
+        unknown = [n for n in numbers if not 1 <= n <= last]
+        if unknown or not numbers:
+            raise InputError(
+                f"layers_to_profile {layers_to_profile}: expected layers from 1 to {last}, as create_layers() lists "
+                "them."
+            )
+        return [self.layers[n] for n in sorted(set(numbers))]
+
+    def _among(self, layerdict: Mapping[int, list], layers_to_profile: LayersToProfile) -> LayersToProfile:
+        known = self.create_layers()
+        if not isinstance(layerdict, Mapping) or any(known.get(n) != list(layer) for n, layer in layerdict.items()):
+            raise InputError("layerdict: expected what create_layers() of this profiler returns, or a part of it.")
+        numbers = [n for n in layerdict if n]
+        if layers_to_profile is None:
+            return numbers
+        chosen = [layer.index for layer in self.chosen(layers_to_profile)]
+        if not set(chosen) <= set(numbers):
+            raise InputError(f"layers_to_profile {layers_to_profile}: expected layers of layerdict, {numbers}.")
+        return chosen
+
+
+def check_threshold(name: str, threshold: float) -> float:
+    """Return a threshold that lies in (0, 1]."""
+    if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold <= 1:
+        raise InputError(f"{name} {threshold!r}: expected a share from above 0 to 1; 0.1 is usual.")
+    return float(threshold)
+
+
+def check_norm(norm: float) -> float:
+    """Return an order of a norm that is positive."""
+    if not isinstance(norm, Real) or isinstance(norm, bool) or not norm > 0:
+        raise InputError(f"norm {norm!r}: expected a positive number, or infinity.")
+    return float(norm)
