@@ -74,6 +74,7 @@ class CallGraph:
         InputError: for a network that returns several tensors, changes activations where that cannot be followed, or
             takes tensors from elsewhere (numpy, autograd functions of its own).
 
+    >>> import torch
     >>> class Block(nn.Module):
     ...     def forward(self, x):
     ...         return torch.relu(x) + x
