@@ -24,16 +24,27 @@ from deepjuice.alignment import (
 from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.devices import get_device
 from deepjuice.extraction.store import FeatureStore
+from deepjuice.influence.neuron_sets import NeuronSets
 from deepjuice.results import SPLITS, get_results_max
 from deepjuice.scoring.brain import Brain
 from deepjuice.scoring.join import join_parts
 from deepjuice.scoring.parts import Part
-from deepjuice.scoring.settings import METRICS, ScoreSettings
+from deepjuice.scoring.profiled import profiled_maps
+from deepjuice.scoring.settings import DEFAULT_METRICS, METRICS, ScoreSettings
 from deepjuice.scoring.table import add_ceilings, attributes, empty_table
 from deepjuice.scoring.uncertainty import Uncertainty
 from juicyfruits import Benchmark
 
-__all__ = ["METRICS", "Part", "ScoreSettings", "get_results_max", "join_parts", "score_model", "score_part"]
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "Part",
+    "ScoreSettings",
+    "get_results_max",
+    "join_parts",
+    "score_model",
+    "score_part",
+]
 
 
 def score_model(
@@ -42,6 +53,7 @@ def score_model(
     settings: ScoreSettings | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
+    profiles: NeuronSets | None = None,
 ) -> xr.Dataset:
     """Score every map of a store against every region and subject of a benchmark.
 
@@ -49,7 +61,9 @@ def score_model(
     leave-one-out squared error on the train stimuli; Pearson r per neuroid, of the leave-one-out predictions on train
     and of the predictions on test, averaged over the neuroids of a region. eRSA: Pearson RDMs of the same predictions
     against those of the responses. cRSA: the Pearson RDM of the row-centred map against that of the responses, on
-    train, test and all stimuli. A benchmark of RDMs has cRSA only. The fits stay while stimuli and subjects are
+    train, test and all stimuli. pRSA: as cRSA, of the RDM by which pictures differ in the neurons that carried the
+    network's answer; NaN for maps that are no layer of a profile. A benchmark of RDMs has cRSA and pRSA only. The fits
+    stay while stimuli and subjects are
     resampled for intervals, and test stimuli shuffled for p-values (docs/uncertainty.md).
 
     Args:
@@ -58,6 +72,7 @@ def score_model(
         settings: what to compute, `ScoreSettings()` by default.
         device: where the numerical work runs.
         progress: whether to show a bar.
+        profiles: of the same model and stimuli, for pRSA (`deepjuice.influence.profile_images`).
 
     Returns:
         The score dataset of `docs/results-schema.md`, float32.
@@ -65,7 +80,7 @@ def score_model(
     Raises:
         InputError: when the store is of other stimuli, or a region is unknown.
     """
-    return join_parts([score_part(store, benchmark, Part(), settings, device, progress)])
+    return join_parts([score_part(store, benchmark, Part(), settings, device, progress, profiles)])
 
 
 def score_part(
@@ -75,13 +90,14 @@ def score_part(
     settings: ScoreSettings | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
+    profiles: NeuronSets | None = None,
 ) -> xr.Dataset:
     """Score one range of a store's maps; `join_parts` makes of all ranges what `score_model` returns, to the bit.
 
     Each part prepares the brain's side anew. The bits are those of one machine with one number of threads.
 
     Args:
-        store, benchmark, settings, device, progress: as of `score_model`.
+        store, benchmark, settings, device, progress, profiles: as of `score_model`.
         part: which range of the maps, in the order of the computation; it may be empty.
 
     Returns:
@@ -95,6 +111,7 @@ def score_part(
     start = time.perf_counter()
     benchmark = benchmark.subset(rois=settings.rois)
     brain = Brain(benchmark, settings, device)
+    profiled = profiled_maps(store, profiles) if "pRSA" in brain.metrics else {}
     maps = store.maps[part.layers(len(store.maps))]
     scores = _Scores(brain, empty_table(store, brain, maps))
     label = "" if part.of == 1 else f" part {part}"
@@ -104,12 +121,17 @@ def score_part(
         scores.spectrum(layer, X)
         if "cRSA" in brain.metrics:
             scores.geometry(layer, projected_pearson_rdm(X, store.row_means(record.uid), store.ones(record.uid)))
+        if record.uid in profiled:
+            rdm = torch.from_numpy(profiles.rdm(profiled[record.uid])).to(device)
+            scores.geometry(layer, rdm, "pRSA")
         if {"eReg", "eRSA"} & set(brain.metrics):
             scores.encoding(layer, X)
     scores.uncertainty.add_state()
     add_ceilings(scores.table, brain)
     scores.table.attrs.update(attributes(store, benchmark, settings, device, time.perf_counter() - start))
     scores.table.attrs["part"] = str(part)
+    if profiled:
+        scores.table.attrs["profiles"] = profiles.header.summary
     return scores.table
 
 
@@ -126,10 +148,10 @@ class _Scores:
         self.table["effective_dimensionality"].values[layer] = effective_dimensionality(eigenvalues)
         self.table["eigenspectrum"].values[layer, : len(eigenvalues)] = eigenvalues.cpu()
 
-    def geometry(self, layer: int, rdm: Tensor) -> None:
-        """Compare the RDM of a map, of all stimuli, with the brain's: cRSA."""
+    def geometry(self, layer: int, rdm: Tensor, metric: str = "cRSA") -> None:
+        """Compare an RDM of a layer, of all stimuli, with the brain's: cRSA, pRSA."""
         for split in self.brain.rows:
-            self._compare("cRSA", layer, split, self.brain.among(rdm, split)[None])
+            self._compare(metric, layer, split, self.brain.among(rdm, split)[None])
 
     def encoding(self, layer: int, X: Tensor) -> None:
         """Fit once; the predictions of both splits serve eReg and eRSA of all subjects and regions."""

@@ -85,18 +85,36 @@ def _extraction_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def profile(args: argparse.Namespace) -> None:
+    """Profile a model's answers: which neurons carried them."""
+    from deepjuice.influence import profile_images
+
+    benchmark, model, preprocess = _image_model(args)
+    profile_images(
+        *(model, preprocess, benchmark.image_paths, args.out),
+        model_uid=args.model,
+        stimulus_digest=benchmark.stimulus_digest,
+        threshold=args.threshold,
+        neurons=args.neurons,
+        device=args.device,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+    )
+
+
 def score(args: argparse.Namespace) -> None:
     """Score a feature store against a benchmark."""
     from deepjuice.alignment import DEFAULT_ALPHAS
-    from deepjuice.benchmark import METRICS, Part, ScoreSettings, score_model, score_part
+    from deepjuice.benchmark import DEFAULT_METRICS, Part, ScoreSettings, score_model, score_part
     from deepjuice.extraction import FeatureStore
+    from deepjuice.influence import NeuronSets
     from deepjuice.results import write_scores
     from deepjuice.scoring.parts import write_part
     from juicyfruits import Benchmark
 
     part = None if args.part is None else Part.parse(args.part)
     settings = ScoreSettings(
-        metrics=tuple(args.metrics or METRICS),
+        metrics=tuple(args.metrics or DEFAULT_METRICS),
         alphas=tuple(args.alphas or DEFAULT_ALPHAS),
         rois=tuple(args.rois) if args.rois else None,
         rdm_comparison=args.rdm_comparison,
@@ -105,10 +123,11 @@ def score(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     store, benchmark = FeatureStore(args.features), Benchmark(args.benchmark)
+    profiles = NeuronSets.load(args.profiles) if args.profiles else None
     if part:
-        write_part(score_part(store, benchmark, part, settings, args.device), args.out)
+        write_part(score_part(store, benchmark, part, settings, args.device, profiles=profiles), args.out)
     else:
-        write_scores(score_model(store, benchmark, settings, args.device), args.out)
+        write_scores(score_model(store, benchmark, settings, args.device, profiles=profiles), args.out)
 
 
 def join(args: argparse.Namespace) -> None:
@@ -187,11 +206,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--csv", metavar="FILE", help="also write the table of maps to a file")
     _add_extraction(command)
 
+    command = add(profile)
+    _add_model(command)
+    command.add_argument("out", help="file of profiles to write, .npz")
+    command.add_argument("--threshold", type=float, default=0.1, help="share of influence that is followed (0.1)")
+    command.add_argument("--neurons", default="channel", choices=["channel", "element"], help="type (channel)")
+    command.add_argument("--seed", type=int, default=0, help="of untrained weights (0)")
+    _add_pictures(command, batch_size=8)
+
     command = add(score)
     command.add_argument("features", help="feature store, .zarr")
     command.add_argument("benchmark", help="folder of a prepared benchmark")
     command.add_argument("out", help="score file to write, .nc")
-    command.add_argument("--metrics", nargs="+", help="of eReg, cRSA, eRSA (all)")
+    command.add_argument("--metrics", nargs="+", help="of eReg, cRSA, eRSA, pRSA (the first three)")
+    command.add_argument("--profiles", metavar="FILE", help="of the same model and pictures, .npz, for pRSA")
     command.add_argument("--alphas", nargs="+", type=float, help="grid of ridge penalties (0.1 to 1e8, two a decade)")
     command.add_argument("--rois", nargs="+", help="regions to score (all)")
     comparisons = "pearson, spearman, cosine or concordance (pearson)"
@@ -241,12 +269,17 @@ def _add_extraction(command: argparse.ArgumentParser) -> None:
     add("--eps", type=float, default=0.1, help="relative error of distances after projection (0.1)")
     add("--method", default="signed_sums", choices=["signed_sums", "sparse"], help="of projection (signed_sums)")
     add("--seed", type=int, default=0, help="of projections and untrained weights (0)")
-    add("--image-size", type=int, help="height and width of the pictures, pixels (as the model was trained)")
     precisions = ["float32", "float16", "bfloat16"]
     add("--precision", default="float32", choices=precisions, help="of the network (float32)")
     add("--dtype", default="float32", choices=["float32", "float16"], help="of the stored values (float32)")
-    add("--batch-size", type=int, default=32, help="pictures a forward pass (32)")
     add("--memory-limit", help="most the process may hold where the model runs, e.g. 4GB; by default what is free")
+    _add_pictures(command, batch_size=32)
+
+
+def _add_pictures(command: argparse.ArgumentParser, batch_size: int) -> None:
+    add = command.add_argument
+    add("--image-size", type=int, help="height and width of the pictures, pixels (as the model was trained)")
+    add("--batch-size", type=int, default=batch_size, help=f"pictures a forward pass ({batch_size})")
     add("--workers", type=int, help="loader processes (by the number of cores)")
     _add_device(command)
 

@@ -49,6 +49,12 @@ CHANGES = {
     ),
     "comparison": ({"score": {"rdm_comparison": "spearman"}}, "", [], SCORING, "spearman"),
     "metrics": ({"score": {"metrics": ["eReg"]}}, "", [], SCORING, r"now: \['--metrics', 'eReg'\]"),
+    "profiles": (
+        {"score": {"metrics": ["eReg", "cRSA", "eRSA", "pRSA"]}},
+        *("", [], {"profile": 2, **SCORING}),
+        r"now: \['--metrics', 'eReg', 'cRSA', 'eRSA', 'pRSA'\]",
+    ),
+    "profiles that nobody asked for": ({"profile": {"threshold": 0.5}}, "", [], {"report": 1}, None),
     "prepared ROIs": ({"benchmarks": {"nsd": {"rois": ["EVC", "OTC"]}}}, "", [], {"prepare": 1, **SCORING}, "Params"),
     "threshold": ({"benchmarks": {"nsd": {"ncsnr_threshold": 0.3}}}, "", [], {"prepare": 1, **SCORING}, "0.3"),
     "repeats": ({"benchmarks": {"nsd": {"repeats": "mean"}}}, "", [], {"prepare": 1, **SCORING}, "mean"),

@@ -121,6 +121,10 @@ class TorchProfiler:
         rules, kind = (CHANNEL_RULES, "channel") if channels else (ELEMENT_RULES, "element")
         return self._profiles(x, layers_to_profile, influence, rules, threshold, kind)
 
+    def returned_by(self, layer: Layer) -> tuple[str, ...]:
+        """Return the uids (`Class-depth-index`) of the module calls that return a layer's activation, outer first."""
+        return tuple(uid for uid, operation in self._graph.returned.items() if operation == layer.tail)[::-1]
+
     def dict_view(self, profile: Profile) -> Profile:
         """Return a profile with dictionaries in place of matrices."""
         return profile.dict_view()

@@ -26,7 +26,7 @@ MAX_SUBJECT_LINES = 4  # with more subjects a band from the lowest to the highes
 MAX_COLUMNS = 4
 PAGE_INCHES = 10.2  # of panels side by side
 MAX_PANEL_INCHES = 3.4
-Y_LABELS = {"eReg": "mean r of voxels", "cRSA": "correlation of RDMs", "eRSA": "correlation of RDMs"}
+Y_LABELS = {"eReg": "mean r of voxels", **dict.fromkeys(("cRSA", "eRSA", "pRSA"), "correlation of RDMs")}
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and drawn in the page's font
     "svg.hashsalt": "deepjuice",  # the same numbers give the same file

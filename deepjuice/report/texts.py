@@ -22,6 +22,12 @@ METRICS = {
         "The score is {comparison} of the dissimilarities of the responses that the regression predicts with those of "
         "the measured ones. Its ceiling is that of cRSA.",
     ),
+    "pRSA": (
+        "RSA of influence profiles (pRSA)",
+        "Nothing is fitted: the score is {comparison} of the test images' dissimilarities by the neurons that carried "
+        "the network's answer (1 - Jaccard) with those in the region. Layers are those that profiles have; other maps "
+        "have no score. Its ceiling is that of cRSA.",
+    ),
 }
 QUESTION = (
     "Which layer of which network predicts which region of visual cortex, and how much of what can be predicted at "

@@ -12,7 +12,7 @@ from torch import Tensor
 from deepjuice.alignment import compare_pairs, compute_rdm
 from deepjuice.alignment.inference.rdm_stack import RDMStack
 from deepjuice.results import MEAN, SPLITS
-from deepjuice.scoring.settings import ScoreSettings
+from deepjuice.scoring.settings import UNFITTED_METRICS, ScoreSettings
 from juicyfruits import Benchmark
 from juicyfruits.errors import InputError
 
@@ -32,9 +32,11 @@ class Brain:
     def __init__(self, benchmark: Benchmark, settings: ScoreSettings, device: torch.device):
         self.benchmark, self.settings = benchmark, settings
         self.has_responses = benchmark.kind == "responses"
-        self.metrics = [m for m in settings.metrics if self.has_responses or m == "cRSA"]
+        self.metrics = [m for m in settings.metrics if self.has_responses or m in UNFITTED_METRICS]
         if not self.metrics:
-            raise InputError(f"benchmark {benchmark.name!r} holds RDMs only: the one metric for it is cRSA, add it.")
+            raise InputError(
+                f"benchmark {benchmark.name!r} holds RDMs only: metrics for it are cRSA and pRSA, add one."
+            )
         if MEAN in benchmark.subjects:
             raise InputError(
                 f"benchmark {benchmark.name!r}: {MEAN!r} stands for the mean over subjects; rename that one."

@@ -9,7 +9,10 @@ from numbers import Integral, Real
 from deepjuice.alignment import DEFAULT_ALPHAS, RESAMPLED_COMPARISONS
 from juicyfruits.errors import InputError, near_names
 
-METRICS = ("eReg", "cRSA", "eRSA")
+METRICS = ("eReg", "cRSA", "eRSA", "pRSA")
+DEFAULT_METRICS = METRICS[:3]
+RDM_METRICS = ("cRSA", "eRSA", "pRSA")
+UNFITTED_METRICS = ("cRSA", "pRSA")  # these need no responses: RDMs of the brain will do
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class ScoreSettings:
     """What is computed.
 
     Attributes:
-        metrics: `eReg` (encoding by ridge regression), `cRSA` (classical RSA), `eRSA` (RSA of the predicted responses).
+        metrics: `eReg` (encoding by ridge regression), `cRSA` (classical RSA), `eRSA` (RSA of the predicted responses),
+            `pRSA` (RSA of influence profiles, which must be there).
         alphas: grid of ridge penalties, for z-scored features.
         rois: regions to score; all of the benchmark's by default.
         rdm_comparison: `pearson`, `spearman`, `cosine` or `concordance` between the pairs of two RDMs.
@@ -26,7 +30,7 @@ class ScoreSettings:
         seed: of resamples and shuffles; models are compared on the same ones.
     """
 
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     alphas: tuple[float, ...] = DEFAULT_ALPHAS
     rois: tuple[str, ...] | None = None
     rdm_comparison: str = "pearson"

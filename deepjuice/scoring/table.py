@@ -19,7 +19,7 @@ from deepjuice.extraction.telemetry import N_BINS, bin_edges
 from deepjuice.results import SPLITS, existing_cells
 from deepjuice.results.schema import TELEMETRY
 from deepjuice.scoring.brain import Brain
-from deepjuice.scoring.settings import ScoreSettings
+from deepjuice.scoring.settings import RDM_METRICS, ScoreSettings
 from juicyfruits import Benchmark
 from juicyfruits.files import digest
 
@@ -85,7 +85,7 @@ def _telemetry(store: FeatureStore, maps: Sequence[MapRecord]) -> dict[str, tupl
 def add_ceilings(table: xr.Dataset, brain: Brain) -> None:
     """Fill in what a perfect model could reach, and the scores as shares of it.
 
-    eReg: the mean of the voxels' ceilings. cRSA and eRSA: across subjects, a region's RDM against the mean RDM of all
+    eReg: the mean of the voxels' ceilings. The others: across subjects, a region's RDM against the mean RDM of all
     (upper, `ceiling`) and of the others (`ceiling_low`).
     """
     if brain.has_responses:
@@ -97,7 +97,7 @@ def add_ceilings(table: xr.Dataset, brain: Brain) -> None:
                 for (region, subject), index in brain.cells.items():
                     mean = ceiling[index.cpu().numpy()].mean()
                     table["ceiling"].loc["eReg", region, subject, split] = mean
-    for metric in {"cRSA", "eRSA"} & set(brain.metrics):
+    for metric in set(RDM_METRICS) & set(brain.metrics):
         for split in SPLITS:
             _add_rdm_ceilings(table, brain, metric, split)
     for name in ("ceiling", "ceiling_low"):

@@ -27,6 +27,7 @@ from deepjuice.alignment.inference.resampling import (
 from deepjuice.alignment.inference.spread import deflate, over_subjects
 from deepjuice.results import SPLITS
 from deepjuice.scoring.brain import Brain
+from deepjuice.scoring.settings import RDM_METRICS
 
 LEVEL = 0.95
 
@@ -66,7 +67,7 @@ class Uncertainty:
         plan = self._plans[split] = ResamplingPlan.draw(*draw, device=device)
         if split in brain.Y and "eReg" in brain.metrics:
             self._encoders[split] = EncodingResampler(plan, brain.Y[split], list(brain.cells.values()))
-        if {"cRSA", "eRSA"} & set(brain.metrics):
+        if set(RDM_METRICS) & set(brain.metrics):
             self._geometers[split] = GeometryResampler(plan, brain.stacks[split], settings.rdm_comparison)
 
     def encoding(self, layer: int, split: str, predicted: Tensor) -> None:
@@ -77,7 +78,7 @@ class Uncertainty:
             self._add_null("eReg", layer, self._encoders[split].permute(predicted))
 
     def geometry(self, metric: str, layer: int, split: str, rdms: RDMStack) -> None:
-        """Take in the RDM of a layer, or one for every cell: cRSA, eRSA."""
+        """Take in the RDM of a layer, or one for every cell: the metrics of RSA."""
         if self.brain.settings.n_bootstraps:
             geometer = self._geometers[split]
             self._add_resamples(metric, layer, split, deflate(geometer.bootstrap(rdms), geometer.jackknife(rdms)))

@@ -8,6 +8,7 @@ SCORE_OPTIONS = single_options(
 rule score:
     input:
         features=FEATURES,
+        profiles=PROFILES if "pRSA" in config["score"]["metrics"] else [],
         files=benchmark_inputs(
             *("stimuli.csv", "neuroids.csv", "benchmark.json", "rdms.npz"),
             *("responses.npy", "responses.csv", "responses.parquet"),
@@ -27,12 +28,13 @@ rule score:
     params:
         **SCORE_OPTIONS,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        profiles=lambda wildcards, input: options(profiles=input.profiles or None),
         part="" if N_PARTS == 1 else f"--part {{part}}/{N_PARTS}",
         version=versions.SCORE,
     shell:
         "OMP_NUM_THREADS={threads} deepjuice score {input.features:q} {params.folder:q} {output:q} "
         f"{placeholders(SCORE_OPTIONS)}"
-        " {params.part} --device {resources.device} > {log:q} 2>&1"
+        " {params.profiles:q} {params.part} --device {resources.device} > {log:q} 2>&1"
 
 
 if N_PARTS > 1:

@@ -58,7 +58,7 @@ def with_numbers(value):
     return value
 
 
-for section in {"extract", "score", "benchmarks"} & set(config):
+for section in {"extract", "profile", "score", "benchmarks"} & set(config):
     config[section] = with_numbers(config[section])
 
 # A further config file can only add to config.yaml, so null takes a benchmark out.
@@ -77,6 +77,7 @@ if Path(RESULTS).resolve().is_relative_to(Path(DATA).resolve()):
         "choose another folder"
     )
 FEATURES = f"{RESULTS}/{{benchmark}}/features/{{model}}.zarr"
+PROFILES = f"{RESULTS}/{{benchmark}}/profiles/{{model}}.npz"
 SCORES = f"{RESULTS}/{{benchmark}}/scores/{{model}}.nc"
 # Several jobs may share the layers of one model; it changes no number.
 N_PARTS = config["score"].pop("parts")

@@ -1,0 +1,166 @@
+"""Which neurons take part in the profiles of many pictures, and how alike two pictures are by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from deepjuice.influence.assembly import NeuronSpace
+from deepjuice.influence.contributions import Contributions
+from deepjuice.influence.layers import Layer
+from deepjuice.influence.neurons import Neurons
+from juicyfruits.files import atomic_path, digest, reading
+
+
+@dataclass(frozen=True)
+class ProfiledLayer:
+    """A layer of a profile, and where it stands in the network.
+
+    Attributes:
+        index: its number.
+        names: its operations.
+        uids: of the module calls that return its activation (`Class-depth-index`), as feature stores name maps.
+        n_neurons: of one picture.
+    """
+
+    index: int
+    names: tuple[str, ...]
+    uids: tuple[str, ...]
+    n_neurons: int
+
+
+@dataclass(frozen=True)
+class SetsHeader:
+    """What decides the sets; equal headers, equal content.
+
+    Attributes:
+        model_uid, weights_digest, preprocessing, stimulus_digest: as of a feature store.
+        n_stimuli: number of pictures.
+        neurons: type of neuron.
+        threshold: of influence and contribution.
+        stage_version: of the code.
+        layers: all that were profiled.
+    """
+
+    model_uid: str
+    weights_digest: str
+    preprocessing: str
+    stimulus_digest: str
+    n_stimuli: int
+    neurons: str
+    threshold: float
+    stage_version: int
+    layers: tuple[ProfiledLayer, ...]
+
+    @property
+    def digest(self) -> str:
+        """Short SHA-256 of the whole."""
+        return digest(json.dumps(asdict(self), sort_keys=True))
+
+    @property
+    def summary(self) -> str:
+        """What score files say of the profiles, as JSON."""
+        return json.dumps({"neurons": self.neurons, "threshold": self.threshold, "digest": self.digest})
+
+    @classmethod
+    def from_json(cls, text: str) -> SetsHeader:
+        """Read what `json.dumps(asdict(header))` wrote."""
+        values = json.loads(text)
+        layers = tuple(
+            ProfiledLayer(one["index"], tuple(one["names"]), tuple(one["uids"]), one["n_neurons"])
+            for one in values["layers"]
+        )
+        return cls(**{f.name: values[f.name] for f in fields(cls)} | {"layers": layers})
+
+
+class NeuronSets:
+    """The neurons of every picture's profile, layer by layer: those that influence or contribute.
+
+    Args:
+        header: what they are.
+        sets: layer -> bool matrix (n_stimuli, n_neurons), sparse rows.
+    """
+
+    def __init__(self, header: SetsHeader, sets: Mapping[int, sp.csr_matrix]):
+        self.header, self._sets = header, dict(sets)
+
+    def __getitem__(self, layer: int) -> sp.csr_matrix:
+        return self._sets[layer]
+
+    def rdm(self, layer: int) -> np.ndarray:
+        """Return the dissimilarities of pictures in a layer, 1 - |A and B| / |A or B|: (n, n) float32.
+
+        Two pictures without any neuron are alike.
+        """
+        return 1 - jaccard_of_rows(self._sets[layer]).astype(np.float32)
+
+    def save(self, path: str | Path) -> None:
+        """Write them to an `.npz` file, whole or not at all."""
+        arrays = {"header": np.array(json.dumps(asdict(self.header)))}
+        for layer, matrix in self._sets.items():
+            arrays |= {f"indptr_{layer}": matrix.indptr, f"indices_{layer}": matrix.indices.astype(np.int32)}
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronSets:
+        """Read what `save` wrote; InputError for anything else."""
+        with reading(Path(path), "profiles as `deepjuice profile` writes them"), np.load(path) as arrays:
+            header = SetsHeader.from_json(str(arrays["header"]))
+            return cls(
+                header,
+                {
+                    layer.index: _rows(
+                        arrays[f"indices_{layer.index}"], arrays[f"indptr_{layer.index}"], layer.n_neurons
+                    )
+                    for layer in header.layers
+                },
+            )
+
+
+def neuron_sets(
+    layers: Sequence[Layer],
+    found: Mapping[int, tuple[Neurons, Contributions]],
+    n_pictures: int,
+    space: NeuronSpace,
+) -> dict[int, sp.csr_matrix]:
+    """Return layer -> which neurons of each picture influence or contribute; layers as `assemble` counts them."""
+    members: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for index, (neurons, contributions) in found.items():
+        picture = neurons.picture.cpu().numpy()
+        place, slot = neurons.place(layers[index]).cpu().numpy(), contributions.slot.cpu().numpy()
+        members.setdefault(index, []).append((picture, space.number(place, layers[index])))
+        giving, place = picture[contributions.to.cpu().numpy()], contributions.place.cpu().numpy()
+        for number, before in enumerate(layers[index].predecessors):
+            mine = slot == number
+            members.setdefault(before, []).append((giving[mine], space.number(place[mine], layers[before])))
+    sets = {}
+    for index, parts in sorted(members.items()):
+        row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
+        shape = (n_pictures, prod(space.shape(layers[index])))
+        matrix = sp.csr_matrix((np.ones(len(row), dtype=bool), (row, column)), shape)  # repeats become one
+        sets[index] = matrix
+    return sets
+
+
+def jaccard_of_rows(sets: sp.csr_matrix) -> np.ndarray:
+    """Return |A and B| / |A or B| of all pairs of rows of a bool matrix: (n, n) float64; 1 for two empty ones.
+
+    >>> jaccard_of_rows(sp.csr_matrix(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], dtype=bool))).round(2).tolist()
+    [[1.0, 0.33, 0.0], [0.33, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    counts = sets.astype(np.float64)
+    common = (counts @ counts.T).toarray()
+    sizes = common.diagonal()
+    union = sizes[:, None] + sizes - common
+    return np.divide(common, union, out=np.ones_like(common), where=union > 0)
+
+
+def _rows(indices: np.ndarray, indptr: np.ndarray, n_neurons: int) -> sp.csr_matrix:
+    return sp.csr_matrix((np.ones(len(indices), dtype=bool), indices, indptr), (len(indptr) - 1, n_neurons))
