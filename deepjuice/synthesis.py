@@ -121,20 +121,42 @@ def drive_region(
         InputError: for an unknown region or voxel, images of another size than the fit's, and NaN.
     """
     response = RegionResponse(model, roi, voxel)
-    scale = preprocess if isinstance(preprocess, PixelScale) else PixelScale.of(preprocess)
+    options = {"size": size, "natural": natural, "device": response.device, "label": f"driving {response.roi}"}
     with evaluating(model):
-        reached = None if natural is None else _natural(response, natural)
-        made = optimise_image(
-            lambda images: response(scale(images)),
-            size or scale.size,
-            device=response.device,
-            label=f"driving {response.roi}",
-            **kwargs,
-        )
+        return synthesise(response, preprocess, **options, **kwargs)
+
+
+@torch.inference_mode(False)
+def synthesise(
+    response: Objective,
+    preprocess: Preprocess | PixelScale,
+    *,
+    size: tuple[int, int] | None = None,
+    natural: Tensor | Iterable[Tensor] | None = None,
+    device: str | torch.device = "cpu",
+    **kwargs: Any,
+) -> Synthesis:
+    """Synthesise images that raise a number that a network computes of its inputs.
+
+    Args:
+        response: inputs of the network (n, 3, height, width) -> (n,) numbers to be raised, on `device`.
+        preprocess: the network's, from which scale and size of its inputs are read (`PixelScale.of`).
+        size: (height, width) of the images; by default that of the preprocessing.
+        natural: inputs of natural pictures, or batches of them, whose numbers are returned beside.
+        device: of the network.
+        **kwargs: of `optimise_image`.
+
+    Raises:
+        InputError: as `PixelScale.of` and `optimise_image`, and for `natural` that is no pictures.
+    """
+    scale = preprocess if isinstance(preprocess, PixelScale) else PixelScale.of(preprocess)
+    with torch.no_grad():
+        reached = None if natural is None else _natural(response, natural, device)
+    made = optimise_image(lambda images: response(scale(images)), size or scale.size, device=device, **kwargs)
     return Synthesis(made.images, made.start, made.reached, made.history, reached)
 
 
-def _natural(response: RegionResponse, pictures: Tensor | Iterable[Tensor]) -> Tensor:
+def _natural(response: Objective, pictures: Tensor | Iterable[Tensor], device: str | torch.device) -> Tensor:
     reached = []
     for x in [pictures] if isinstance(pictures, Tensor) else pictures:
         if not isinstance(x, Tensor) or x.ndim != 4 or not torch.isfinite(x).all():
@@ -142,7 +164,7 @@ def _natural(response: RegionResponse, pictures: Tensor | Iterable[Tensor]) -> T
                 "natural: expected finite inputs of the model, (n, channel, height, width), or batches of them; give "
                 "what preprocess makes of pictures."
             )
-        reached.append(response(x.to(response.device)).float().cpu())
+        reached.append(response(x.to(device)).float().cpu())
     if not reached:
         raise InputError("natural: expected pictures, got none; leave it out.")
     return torch.cat(reached)
