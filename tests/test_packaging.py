@@ -101,7 +101,7 @@ def test_schema_config_and_reference_agree_on_a_default(name):
     if name == "benchmarks":
         assert told == f"`{next(iter(value))}`"
     elif name == "score.metrics":
-        assert told == "all three" and value == KEYS[name]["default"] == KEYS[name]["items"]["enum"]
+        assert told == "the first three" and value == KEYS[name]["default"] == KEYS[name]["items"]["enum"][:3]
     else:
         assert told == f"`{json.dumps(value).strip(chr(34))}`"
         assert KEYS[name]["default"] == value

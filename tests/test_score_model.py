@@ -333,7 +333,7 @@ def test_a_benchmark_of_rdms_has_crsa_only(benchmark, store, tmp_path):
     expected = np.corrcoef(pdist(centred, "cosine"), pearson_rdm(Y))[0, 1]
     assert table["score"].sel(layer=layer, split="all").item() == pytest.approx(expected, abs=1e-5)
     write_scores(table, tmp_path / "rdms.nc")
-    with pytest.raises(InputError, match="the one metric for it is cRSA"):
+    with pytest.raises(InputError, match="metrics for it are cRSA and pRSA"):
         score_model(store, rdms, ScoreSettings(metrics=("eReg",)), "cpu", progress=False)
 
 

@@ -9,6 +9,9 @@ SPLITS = ("train", "test", "all")
 FITTED_METRICS = ("eReg", "eRSA")  # they predict from a fit on the train split: nothing of theirs exists on "all"
 
 
+PARTIAL_METRICS = ("pRSA",)  # of which some maps have no score: profiles do not know them as layers
+
+
 def measured_pairs(ds: xr.Dataset) -> xr.DataArray:
     """Return which (region, subject) pairs were measured, as bool of shape (region, subject).
 
@@ -39,3 +42,14 @@ def existing_cells(ds: xr.Dataset) -> xr.DataArray:
     """
     metric = ds["metric"].isin(FITTED_METRICS)
     return ~(metric & (ds["split"] == "all")) & measured_pairs(ds)
+
+
+def scored_layers(ds: xr.Dataset) -> xr.DataArray:
+    """Return of which layers a metric exists, as bool of shape (metric, layer).
+
+    pRSA exists of layers that have any such score, since other maps are no layers of a profile; where none has, and
+    for all other metrics, it exists of all.
+    """
+    found = ds["score"].notnull().any(("region", "subject", "split")).transpose("metric", "layer")
+    partial = ds["metric"].isin(PARTIAL_METRICS) & found.any("layer")
+    return found | ~partial

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from deepjuice.frames import pandas_query
-from deepjuice.results.cells import existing_cells
+from deepjuice.results.cells import existing_cells, scored_layers
 from juicyfruits.errors import InputError, near_names
 
 TIDY_COLUMNS = (
@@ -62,13 +62,13 @@ MEAN = "mean"  # the subject of rows that are means over subjects
 def to_tidy(ds: xr.Dataset) -> pd.DataFrame:
     """Return one row for every existing cell of `ds`, columns `TIDY_COLUMNS`, scores as float64.
 
-    Rows stand in the order layer, metric, region, subject, split. Cells that never exist (see `existing_cells`) have
-    no row; an existing cell whose score is undefined keeps its row, with NaN. Works for one model's dataset and for
-    the aggregate.
+    Rows stand in the order layer, metric, region, subject, split. Cells that never exist (`existing_cells`,
+    `scored_layers`) have no row; an existing cell whose score is undefined keeps its row, with NaN. Works for one
+    model's dataset and for the aggregate.
     """
     sizes = {dim: ds.sizes[dim] for dim in _CELL}
     at = np.indices(tuple(sizes.values())).reshape(len(_CELL), -1)
-    exists = existing_cells(ds).expand_dims(layer=sizes["layer"]).transpose(*_CELL).values.ravel()
+    exists = (existing_cells(ds) & scored_layers(ds)).transpose(*_CELL).values.ravel()
     at = dict(zip(_CELL, at[:, exists], strict=True))
     columns = cell_labels(ds, at) | {name: _values(ds, name, at) for name in _VALUES} | {"ci_over": OVER_STIMULI}
     return pd.DataFrame(columns, columns=list(TIDY_COLUMNS))
