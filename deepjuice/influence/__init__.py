@@ -1,5 +1,7 @@
 """Influence profiles: which neurons and synapses of a network carried its answer."""
 
+from deepjuice.influence.attribution import attribution_graph, draw_attribution_graph, layer_graph
+from deepjuice.influence.clustering import ProfileClusters, cluster_profiles
 from deepjuice.influence.feature_objectives import (
     FeatureObjective,
     Reading,
@@ -9,6 +11,21 @@ from deepjuice.influence.feature_objectives import (
     influential_neurons,
     neuron_objective,
     svd_objective,
+)
+from deepjuice.influence.homology import (
+    graph_from_tuples,
+    mat_from_graph,
+    ripser_of_distmat,
+    ripser_of_graph,
+    tuples_from_dict,
+)
+from deepjuice.influence.jaccard import (
+    avg_jaccard,
+    instance_jaccard,
+    jaccard,
+    jaccard_matrix,
+    jaccard_simple,
+    layer_jaccards,
 )
 from deepjuice.influence.neuron_sets import NeuronSets
 from deepjuice.influence.profile import Profile
@@ -23,17 +40,33 @@ __all__ = [
     "FeatureObjective",
     "NeuronSets",
     "Profile",
+    "ProfileClusters",
     "Reading",
     "SVDProfiler",
     "SpatialProfiler",
     "TorchProfiler",
+    "attribution_graph",
+    "avg_jaccard",
     "channel_objective",
+    "cluster_profiles",
     "dictionary_objective",
     "dictionary_optimization",
     "diversity",
+    "draw_attribution_graph",
+    "graph_from_tuples",
     "influential_neurons",
+    "instance_jaccard",
+    "jaccard",
+    "jaccard_matrix",
+    "jaccard_simple",
+    "layer_graph",
+    "layer_jaccards",
+    "mat_from_graph",
     "neuron_objective",
     "profile_images",
+    "ripser_of_distmat",
+    "ripser_of_graph",
     "svd_objective",
+    "tuples_from_dict",
     "visualise",
 ]
