@@ -193,6 +193,15 @@ def test_only_what_is_asked_for_is_kept_and_copied():
     assert kept[1].min() < 0 and graph.run(x, []) == {}
 
 
+def test_graphs_are_recorded_within_inference_mode_too():
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True)), draw(2, 4)
+    with torch.inference_mode():
+        graph = CallGraph(net, x.clone())
+        kept = graph.run(x * 1, [1])
+    assert told(graph) == told(CallGraph(net, x)) and not kept[1].is_inference() and not kept[1].requires_grad
+    torch.testing.assert_close(kept[1], net[0](x).detach())
+
+
 def test_the_input_is_left_as_it_was():
     x = draw(2, 4)
     before = x.clone()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
@@ -85,22 +86,29 @@ class CallGraph:
 
     def __init__(self, model: nn.Module, example: Tensor):
         self.model = model
-        with evaluating(model):
+        with torch.inference_mode(False), evaluating(model):  # whose tensors have no versions
             recorder = _Recorder(model)
             self.output = recorder.run(example)
         self.operations = recorder.operations
         self.returned = recorder.returned
+        self._overwritten: set[int] = set()  # operations whose output a later one changes in place
 
     def run(self, x: Tensor, keep: Collection[int]) -> dict[int, Tensor]:
-        """Put a batch through the network; return copies of the outputs of some operations, by their index.
+        """Put a batch through the network; return the outputs of some operations, by their index.
+
+        Outputs that the network overwrites later are copied in time. Which these are is learnt by a pass that keeps
+        them: the first one may be followed by a second.
 
         Raises:
             InputError: where the network does with this batch what it did not do with the example.
         """
-        with evaluating(self.model):
-            recorder = _Recorder(self.model, self.operations, frozenset(keep))
+        with torch.inference_mode(False), evaluating(self.model):
+            recorder = _Recorder(self.model, self.operations, frozenset(keep), self._overwritten)
             if recorder.run(x) != self.output or len(recorder.operations) != len(self.operations):
                 raise InputError(f"input {tuple(x.shape)}: the network ended otherwise than with its example; {_SAME}")
+        if changed := recorder.changed_since():
+            self._overwritten |= changed
+            return self.run(x, keep)
         return recorder.kept
 
 
@@ -110,12 +118,19 @@ _SAME = "a network whose operations depend on its input cannot be followed; give
 class _Recorder(TorchFunctionMode):
     """Watches one forward pass; with `known` operations, holds it against them."""
 
-    def __init__(self, model: nn.Module, known: list[Operation] | None = None, keep: frozenset[int] = frozenset()):
+    def __init__(
+        self,
+        model: nn.Module,
+        known: list[Operation] | None = None,
+        keep: frozenset[int] = frozenset(),
+        copy: Collection[int] = (),
+    ):
         super().__init__()
         self.operations: list[Operation] = []
         self.returned: dict[str, int] = {}
         self.kept: dict[int, Tensor] = {}
-        self._known, self._keep = known, keep
+        self._known, self._keep, self._copy = known, keep, copy
+        self._versions: dict[int, int] = {}  # of what is kept uncopied
         self._made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> (operation, its version then)
         self._names: Counter[str] = Counter()
         self._named: set[str] = set()  # calls of leaves whose first operation has their name
@@ -137,6 +152,10 @@ class _Recorder(TorchFunctionMode):
                 "that returns the tensor meant."
             )
         return self._source(output, "the output of the network")
+
+    def changed_since(self) -> set[int]:
+        """Return which of the outputs that were kept uncopied have been overwritten."""
+        return {index for index, version in self._versions.items() if self.kept[index]._version != version}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -176,8 +195,11 @@ class _Recorder(TorchFunctionMode):
                 self._check_repeats(operation)
             self.operations.append(operation)
             self._made[tensor] = (index, tensor._version)
-            if index in self._keep:
+            if index in self._keep and index in self._copy:
                 self.kept[index] = tensor.detach().clone()
+            elif index in self._keep:
+                self.kept[index] = tensor.detach()
+                self._versions[index] = tensor._version
 
     def _call(self, kind: str) -> str:
         """Name an operation: by its module alone, if that has no others and this is the first of its call."""
