@@ -1,6 +1,7 @@
 """Feature visualisation against activations that plain hooks take, numpy's singular vectors, and closed forms."""
 
 import runpy
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -387,6 +388,15 @@ def test_bad_networks_and_dictionaries_are_refused(seeded):
 class Pair(nn.Module):
     def forward(self, x):
         return x, x
+
+
+def test_networks_in_half_precision_are_read_in_single(net, x, plain):
+    half = deepcopy(net).bfloat16()
+    for objective in (channel_objective(2, 1), svd_objective("conv2", 0), diversity("conv1")):
+        found, expected = (values_of_batch(one, objective, x) for one in (half, net))
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
+    objective = dictionary_objective({"conv1": [0] * 3000})  # in half precision, a sum of 3000 equal terms stops at 256
+    torch.testing.assert_close(values(half, objective, x), 3000 * plain["conv1"][:, 0, 6, 5], rtol=0.05, atol=30)
 
 
 def test_an_objective_of_ones_own(net, x, plain):
