@@ -89,6 +89,18 @@ def test_in_place_operations_are_operations_like_others():
     ]
 
 
+def test_sums_that_begin_with_zeros_are_followed_and_constants_may_change():
+    def forward(net, x):
+        total, mask = torch.zeros(x.shape), torch.zeros(4)
+        total += x
+        mask[1:].add_(2)
+        return total * mask
+
+    graph = CallGraph(Net(forward), draw(2, 4))
+    assert told(graph)[1:] == [("add", "add", (0,)), ("mul", "mul", (1,))]
+    assert torch.equal(graph.operations[2].args[1], torch.tensor([0.0, 2, 2, 2]))
+
+
 def test_parts_of_an_operation_are_operations_with_numbers():
     def forward(net, x):
         one, other = x.chunk(2, dim=1)
@@ -296,6 +308,19 @@ def write_after_reading(net, x):
     return y
 
 
+def write_into_a_part_of_a_constant(net, x):
+    y = torch.zeros_like(x)
+    y[:, :2].copy_(x[:, :2])
+    return y.relu()
+
+
+def write_into_a_constant_that_has_a_view(net, x):
+    y = torch.zeros(x.shape)
+    part = y[:, :2]
+    y += x
+    return part * x[:, :2]
+
+
 def refuse_foreign(net, x):
     return torch.from_numpy(np.abs(x.numpy())).relu()
 
@@ -305,6 +330,8 @@ def refuse_foreign(net, x):
     [
         (write_through_a_view, "relu at '': the output of 'mul' was changed through a view of it"),
         (write_after_reading, "setitem at ''"),
+        (write_into_a_part_of_a_constant, "relu at '': activations were written into a view"),
+        (write_into_a_constant_that_has_a_view, "mul at '': activations were written into a view"),
         (refuse_foreign, "relu at '': a tensor .2, 4. comes from where it cannot be followed"),
         (lambda net, x: (x, x + 1), "expected one tensor, got tuple"),
         (lambda net, x: {"out": x}, "expected one tensor, got dict"),
@@ -336,6 +363,7 @@ def test_autograd_functions_of_a_network_are_refused_or_followed():
         assert [op.kind for op in graph.operations] == ["x_in", "mul", "relu"]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_a_compiled_network_is_refused():
     with pytest.raises(InputError, match="compiled"):
         CallGraph(torch.jit.trace(nn.Linear(4, 2), draw(1, 4)), draw(1, 4))

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -132,6 +132,7 @@ class _Recorder(TorchFunctionMode):
         self._known, self._keep, self._copy = known, keep, copy
         self._versions: dict[int, int] = {}  # of what is kept uncopied
         self._made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> (operation, its version then)
+        self._written: list[UntypedStorage] = []  # memory of constants into which activations were written
         self._names: Counter[str] = Counter()
         self._named: set[str] = set()  # calls of leaves whose first operation has their name
         self._tracer = Tracer(model, self._module_returned)
@@ -162,6 +163,7 @@ class _Recorder(TorchFunctionMode):
         kind = _kind(function)
         given = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
         sources = tuple(self._source(tensor, kind) for tensor in given)
+        versions = [_version(tensor) for tensor in given]
         returned = function(*args, **kwargs)
         outputs = [value for value in tree_leaves(returned) if isinstance(value, Tensor)]
         followed = tuple(source for source in sources if source != CONSTANT)
@@ -171,6 +173,9 @@ class _Recorder(TorchFunctionMode):
             return returned
         if kind == "setitem":
             raise InputError(f"setitem at {self._path()!r}: activations written into a tensor cannot be followed.")
+        for tensor, source, version in zip(given, sources, versions, strict=True):
+            if source == CONSTANT and _version(tensor) != version:
+                self._written.append(tensor.untyped_storage())
         if not outputs:
             return returned
         replaced = iter([Source(index) if index != CONSTANT else None for index in sources])
@@ -223,6 +228,8 @@ class _Recorder(TorchFunctionMode):
                 f"{where} at {self._path()!r}: a tensor {tuple(tensor.shape)} comes from where it cannot be followed "
                 "(numpy, a compiled function, an autograd function of the network's own)."
             )
+        if found[0] == CONSTANT and any(_same_memory(tensor, storage) for storage in self._written):
+            raise InputError(f"{where} at {self._path()!r}: activations were written into a view of what it reads.")
         if self._changed(tensor):
             name = self.operations[found[0]].name
             raise InputError(f"{where} at {self._path()!r}: the output of {name!r} was changed through a view of it.")
@@ -243,6 +250,15 @@ class _Recorder(TorchFunctionMode):
     def _module_returned(self, event: Event) -> None:
         if isinstance(event.output, Tensor) and event.output in self._made:
             self.returned[event.call.uid] = self._made[event.output][0]
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor's memory was changed; of those that do not count it, 0."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _same_memory(tensor: Tensor, storage: UntypedStorage) -> bool:
+    return tensor.untyped_storage().data_ptr() == storage.data_ptr() != 0
 
 
 @cache
