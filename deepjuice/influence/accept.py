@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FIRST_LOOK = 256  # values that are sorted at first, as a row seldom accepts more
+
 
 @dataclass(frozen=True, eq=False)
 class Accepted:
@@ -40,13 +42,28 @@ def accept(values: Tensor, share: float = 1.0, goal: Tensor | None = None) -> Ac
     if not values.shape[1]:
         empty = torch.zeros(0, dtype=torch.int64, device=values.device)
         return Accepted(empty, empty, values.new_zeros(0))
-    falling, columns = values.sort(dim=1, descending=True, stable=True)
-    reached = falling.cumsum(dim=1)
-    goal = share * reached[:, -1] if goal is None else goal
-    below = (reached <= goal[:, None]).to(torch.uint8).cummin(dim=1).values.bool()
-    last = below.sum(dim=1).clamp(max=values.shape[1] - 1)
-    taken = torch.arange(values.shape[1], device=values.device) <= last[:, None]
+    if goal is None:
+        goal = share * values.sum(dim=1)
+        if share == 1:  # of positive values that is all, whatever the rounding of their sum
+            goal = torch.where(values.amin(dim=1) >= 0, torch.inf, goal)
+    for k in (FIRST_LOOK, values.shape[1]):
+        falling, columns, last = _largest(values, goal, min(k, values.shape[1]))
+        if falling.shape[1] == values.shape[1] or (falling.gather(1, last[:, None])[:, 0] > falling[:, -1]).all():
+            break
+    taken = torch.arange(falling.shape[1], device=values.device) <= last[:, None]
     taken &= falling > 0
-    weights = falling / reached.gather(1, last[:, None])
+    weights = falling / falling.cumsum(dim=1).gather(1, last[:, None])
     row, place = taken.nonzero(as_tuple=True)
     return Accepted(row, columns[row, place], weights[row, place])
+
+
+def _largest(values: Tensor, goal: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's k largest values, falling, of equal ones the first; their columns; and which is the last."""
+    if k < values.shape[1]:
+        columns = values.topk(k, dim=1, sorted=False).indices.sort(dim=1).values
+        falling, order = values.gather(1, columns).sort(dim=1, descending=True, stable=True)
+        columns = columns.gather(1, order)
+    else:
+        falling, columns = values.sort(dim=1, descending=True, stable=True)
+    below = (falling.cumsum(dim=1) <= goal[:, None]).to(torch.uint8).cummin(dim=1).values
+    return falling, columns, below.sum(dim=1).clamp(max=k - 1)

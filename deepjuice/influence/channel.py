@@ -12,7 +12,6 @@ from deepjuice.influence.accept import accept
 from deepjuice.influence.contributions import (
     CHUNK,
     Contributions,
-    input_channels,
     joined_elements,
     larger_input,
     linear_terms,
@@ -22,6 +21,8 @@ from deepjuice.influence.contributions import (
 from deepjuice.influence.layers import Layer
 from deepjuice.influence.neurons import Neurons
 from deepjuice.influence.windows import Convolution
+
+LARGE = 100**2  # positions from which on a convolution is faster than products
 
 Held = dict[int, Tensor]
 Rule = Callable[[Layer, Sequence[Layer], Neurons, Held, float], Contributions]
@@ -39,8 +40,7 @@ def conv2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
         part = x[picture, number * n_in : (number + 1) * n_in]
         values[mine] = largest_responses(part, call, call.weight[neurons.channel[mine]])
     found = accept(values, threshold)
-    channel = found.column + group[found.row] * n_in
-    return Contributions.among(source, found.row, input_channels(layer, source, before[0])[channel], found.weight)
+    return Contributions.among_channels(source, found.row, found.column + group[found.row] * n_in, found.weight)
 
 
 def largest_responses(x: Tensor, call: Convolution, weight: Tensor) -> Tensor:
@@ -54,17 +54,27 @@ def largest_responses(x: Tensor, call: Convolution, weight: Tensor) -> Tensor:
     x = call.pad(x)
     if call.kernel == (1, 1):
         return largest_products(x[:, :: call.stride[0], :: call.stride[1]].flatten(1), weight[:, :, 0, 0])
-    n_channels, n_taps = len(x), call.kernel[0] * call.kernel[1]
-    kernels = weight.flatten(2).transpose(0, 1)  # (channels, m, taps)
-    best = x.new_empty(n_channels, len(weight))
+    best = x.new_empty(len(x), len(weight))
     n_out = x[0].numel() // (call.stride[0] * call.stride[1]) + 1
-    step = max(1, CHUNK // (n_out * (n_taps + len(weight))))
-    for start in range(0, n_channels, step):
-        part = x[None, start : start + step]
-        fields = F.unfold(part, call.kernel, call.dilation, 0, call.stride)
-        fields = fields.view(part.shape[1], n_taps, -1)
-        best[start : start + step] = torch.bmm(kernels[start : start + step], fields).amax(dim=2)
+    step = max(1, CHUNK // (n_out * (call.kernel[0] * call.kernel[1] + len(weight))))
+    respond = _by_convolution if n_out >= LARGE else _by_products
+    for start in range(0, len(x), step):
+        channels = slice(start, start + step)
+        best[channels] = respond(x[channels], weight[:, channels].transpose(0, 1), call)
     return best.clamp(min=0).T
+
+
+def _by_products(x: Tensor, weight: Tensor, call: Convolution) -> Tensor:
+    """Return the largest responses (channels, m) of channels to kernels (channels, m, ...): fields times kernels."""
+    fields = F.unfold(x[None], call.kernel, call.dilation, 0, call.stride).view(len(x), weight[0, 0].numel(), -1)
+    return torch.bmm(weight.flatten(2), fields).amax(dim=2)
+
+
+def _by_convolution(x: Tensor, weight: Tensor, call: Convolution) -> Tensor:
+    """Return the same as `_by_products`, by a convolution with groups: faster for large maps."""
+    x = x[None].to(memory_format=torch.channels_last)
+    response = F.conv2d(x, weight.flatten(0, 1)[:, None], None, call.stride, 0, call.dilation, groups=x.shape[1])
+    return response.amax(dim=(2, 3)).view(weight.shape[:2])
 
 
 def largest_products(x: Tensor, weight: Tensor) -> Tensor:
@@ -84,15 +94,14 @@ def linear(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
     rows = weight[neurons.channel]
     values = torch.maximum(rows * high[neurons.picture], rows * low[neurons.picture]).clamp(min=0)
     found = accept(values, threshold)
-    element = input_channels(layer, source, before[0], axis=-1)
-    return Contributions.among(source, found.row, element[found.column], found.weight)
+    return Contributions.among_channels(source, found.row, found.column, found.weight)
 
 
 def pooling(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
     """Pass on what a channel has to the same channel before."""
     (source,) = layer.inputs
-    element = input_channels(layer, source, before[0])[neurons.channel]
-    return passed_on(layer, neurons, torch.zeros_like(element), element)
+    to = torch.arange(len(neurons), device=neurons.channel.device)
+    return Contributions.among_channels(source, to, neurons.channel, torch.ones_like(to, dtype=torch.float32))
 
 
 def add(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:

@@ -40,6 +40,14 @@ class Contributions:
         return cls(to[known], torch.full_like(to[known], source.slot), place[known], weight[known])
 
     @classmethod
+    def among_channels(cls, source: Input, to: Tensor, channel: Tensor, weight: Tensor) -> Contributions:
+        """Make them of channels of an input; those that are constants are none."""
+        channel = source.channels.to(channel.device)[channel]
+        known = channel >= 0
+        place = channel[known] * source.n_positions
+        return cls(to[known], torch.full_like(to[known], source.slot), place, weight[known])
+
+    @classmethod
     def none(cls, like: Tensor) -> Contributions:
         """Make those of no neuron."""
         empty = torch.zeros(0, dtype=torch.int64, device=like.device)
@@ -49,24 +57,6 @@ class Contributions:
     def join(cls, parts: list[Contributions]) -> Contributions:
         """Put those of several inputs together."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("to", "slot", "place", "weight")))
-
-
-def input_channels(layer: Layer, source: Input, before: Layer, axis: int = 0) -> Tensor:
-    """Return one element of each channel of an input, whose channels stand along an axis; a constant one if all are.
-
-    Raises:
-        InputError: where a channel holds values of several channels of the layer before.
-    """
-    channels = torch.where(source.places[0] < 0, -1, source.places[0] // before.n_positions)
-    elements = torch.arange(channels.numel()).view(channels.shape)
-    channels, elements = (x.movedim(axis, 0).flatten(1) for x in (channels, elements))
-    found = channels.max(dim=1, keepdim=True)
-    if not ((channels == found.values) | (channels < 0)).all():
-        raise InputError(
-            f"operation {layer.head.kind!r} at {layer.head.name!r}: its input mixes channels of layer {before.index} "
-            f"({before.names[0]}) within one of its own; profiles of channels cannot follow it."
-        )
-    return elements.gather(1, found.indices)[:, 0].to(source.places.device)
 
 
 def passed_on(layer: Layer, neurons: Neurons, which: Tensor, element: Tensor) -> Contributions:

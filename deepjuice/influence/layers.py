@@ -7,13 +7,14 @@ permute, chunk, shuffle) is followed, so that a later operation's inputs are kno
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
-from deepjuice.influence.operations import COPYING, IDENTITY, MOVING, RULES, STAYING, moved
+from deepjuice.influence.operations import COPYING, IDENTITY, MOVING, RULES, SIGN_KEEPING, STAYING, moved
 from deepjuice.tracing.graph import CallGraph, Operation
 from juicyfruits.errors import InputError, first_names
 
@@ -27,11 +28,34 @@ class Input:
         slot: number of the layer before among the reader's sorted predecessors.
         places: for each element of that output, for one picture, its neuron there: channel * positions + position; -1
             where it is a constant.
+        n_positions: of the layer before.
+        axis: along which the reader has its channels, without the batch: the last of a linear map, else the first.
+        reader: for messages.
     """
 
     operation: int
     slot: int
     places: Tensor
+    n_positions: int
+    axis: int
+    reader: str
+
+    @cached_property
+    def channels(self) -> Tensor:
+        """For each of the reader's channels its channel in the layer before, int64; -1 for a constant one.
+
+        Raises:
+            InputError: where one holds values of several channels of the layer before.
+        """
+        places = self.places[0].movedim(self.axis, 0).flatten(1)
+        channels = torch.where(places < 0, -1, places // self.n_positions)
+        found = channels.amax(dim=1)
+        if not ((channels == found[:, None]) | (channels < 0)).all():
+            raise InputError(
+                f"operation at {self.reader!r}: its input mixes channels of the layer before within one of its own; "
+                "profiles of channels cannot follow it."
+            )
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +64,8 @@ class Layer:
 
     Attributes:
         index: 0 for the network's input, and on in the order in which they run.
-        names: operations of the layer; the first gives it its rule.
+        operations: those of the layer; the first, its head, gives it its rule.
         rule: how its contributors are found, `contrib_conv2d`.
-        head: the first operation.
         tail: index of the last one.
         n_channels: number of channels, or of units of a vector.
         axis: which axis of the head's output numbers them, without the batch.
@@ -53,9 +76,8 @@ class Layer:
     """
 
     index: int
-    names: tuple[str, ...]
+    operations: tuple[Operation, ...]
     rule: str
-    head: Operation
     tail: int
     n_channels: int
     axis: int
@@ -64,6 +86,21 @@ class Layer:
     inputs: tuple[Input, ...]
     head_places: Tensor
     tail_places: Tensor
+
+    @property
+    def head(self) -> Operation:
+        """The first operation."""
+        return self.operations[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its operations."""
+        return tuple(operation.name for operation in self.operations)
+
+    @property
+    def keeps_signs(self) -> bool:
+        """Whether what is positive behind the first operation is so behind the last, and nothing else."""
+        return all(operation.kind in SIGN_KEEPING for operation in self.operations[1:])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,13 +192,8 @@ class _Grouping:
             self._begin(operation, IDENTITY, (source,))
             return
         self._spots[operation.index] = spot
-        self.layers[layer.index] = Layer(
-            **{
-                **vars(layer),
-                "names": (*layer.names, operation.name),
-                "tail": operation.index,
-                "tail_places": spot.places,
-            }
+        self.layers[layer.index] = replace(
+            layer, operations=(*layer.operations, operation), tail=operation.index, tail_places=spot.places
         )
 
     def _alone(self, layer: Layer, source: int) -> bool:
@@ -179,7 +211,14 @@ class _Grouping:
         spots = [self._spots[source] for source in sources]
         predecessors = tuple(sorted({spot.layer for spot in spots}))
         inputs = tuple(
-            Input(source, predecessors.index(spot.layer), spot.places)
+            Input(
+                source,
+                predecessors.index(spot.layer),
+                spot.places,
+                self.layers[spot.layer].n_positions,
+                -1 if operation.kind == "linear" else 0,
+                operation.name,
+            )
             for source, spot in zip(sources, spots, strict=True)
         )
         if operation.shape[0] != 1:
@@ -200,9 +239,8 @@ class _Grouping:
         self.layers.append(
             Layer(
                 index=index,
-                names=(operation.name,),
+                operations=(operation,),
                 rule=rule,
-                head=operation,
                 tail=operation.index,
                 n_channels=sizes[axis],
                 axis=axis,

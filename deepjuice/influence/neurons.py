@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deepjuice.influence.accept import accept
 from deepjuice.influence.layers import Layer
+from juicyfruits.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,17 @@ class Neurons:
 def activation(layer: Layer, held: dict[int, Tensor], same_sign: bool = True) -> Tensor:
     """Return what a layer's last operation gives out, (n, channels, positions); 0 where its first had another sign."""
     tail = layer.arrange(held[layer.tail], layer.tail_places)
-    if not same_sign:
+    if not same_sign or layer.keeps_signs:
         return tail
     head = layer.arrange(held[layer.head.index], layer.head_places)
     return torch.where((head > 0) == (tail > 0), tail, 0)
+
+
+def check_finite(layer: Layer, values: Tensor) -> Tensor:
+    """Return a layer's values, which hold neither NaN nor infinity."""
+    if not torch.isfinite(values).all():
+        raise InputError(f"layer {layer.index} ({layer.names[-1]}): NaN or infinity; check the network.")
+    return values
 
 
 def largest_channels(
@@ -60,6 +68,6 @@ def largest_channels(
     values, position = (activation.abs() if use_abs else activation).max(dim=2)
     if norm is not None:
         values = torch.linalg.vector_norm(activation, ord=norm, dim=2)
-    values = values.clamp(min=0)
+    values = check_finite(layer, values).clamp(min=0)
     found = accept(values, threshold)
     return Neurons(found.row, found.column, position[found.row, found.column], found.weight)

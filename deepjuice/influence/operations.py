@@ -40,6 +40,12 @@ STAYING = _names(
 """Every output belongs to the input at its place. `add` to `truediv` do so where the other number is a constant, and
 `mul` where it is smaller: a gate."""
 
+SIGN_KEEPING = _names(
+    "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish tanh softsign dropout dropout1d dropout2d dropout3d "
+    "alpha_dropout feature_alpha_dropout"
+)
+"""Of these an output is positive where the input is, and nowhere else."""
+
 MOVING = _names(
     "flatten reshape view permute transpose movedim squeeze unsqueeze getitem chunk split unbind narrow select "
     "cat stack pad roll flip pixel_shuffle pixel_unshuffle channel_shuffle repeat tile expand T mT"

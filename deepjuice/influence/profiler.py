@@ -160,7 +160,8 @@ class TorchProfiler:
             same_sign: whether activations count only where the layer's first operation had the same sign.
         """
         chosen = self.chosen(layers_to_profile)
-        held = self.hold(x, chosen)
+        heads = [layer for layer in chosen if layer.rule == "contrib_linear" or (same_sign and not layer.keeps_signs)]
+        held = self.hold(x, chosen, heads)
         found = {}
         for layer in chosen:
             neurons = influence(layer, activation(layer, held, same_sign))
@@ -168,8 +169,8 @@ class TorchProfiler:
             found[layer.index] = neurons, rules[layer.rule](layer, before, neurons, held, threshold)
         return found
 
-    def hold(self, x: Tensor, layers: Iterable[Layer]) -> dict[int, Tensor]:
-        """Put a batch through the network, and return what the layers need."""
+    def hold(self, x: Tensor, layers: Iterable[Layer], heads: Iterable[Layer]) -> dict[int, Tensor]:
+        """Put a batch through the network; return what layers read and give out, and first operations of some."""
         self._check_eval()
         first = self.layers[0].head.shape
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != len(first) or not len(x):
@@ -182,15 +183,10 @@ class TorchProfiler:
                 f"x {tuple(x.shape)}: the layers were found with {first[1:]}; for other sizes, make a profiler with "
                 "this x as its example."
             )
-        keep = {
-            index for layer in layers for index in (layer.head.index, layer.tail, *(i.operation for i in layer.inputs))
-        }
+        keep = {index for layer in layers for index in (layer.tail, *(source.operation for source in layer.inputs))}
+        keep |= {layer.head.index for layer in heads}
         parameter = next(self.model.model.parameters(), x)
-        held = self._graph.run(x.to(parameter.device, parameter.dtype), keep)
-        for layer in layers:
-            if not torch.isfinite(held[layer.tail]).all():
-                raise InputError(f"layer {layer.index} ({layer.names[-1]}): NaN or infinity; check the network.")
-        return held
+        return self._graph.run(x.to(parameter.device, parameter.dtype), keep)
 
     def _check_eval(self) -> None:
         if self.model.model.training:

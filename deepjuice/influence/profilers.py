@@ -13,7 +13,7 @@ from deepjuice.influence.accept import accept
 from deepjuice.influence.contributions import linear_weights
 from deepjuice.influence.element import ELEMENT_RULES
 from deepjuice.influence.layers import Layer
-from deepjuice.influence.neurons import largest_channels
+from deepjuice.influence.neurons import check_finite, largest_channels
 from deepjuice.influence.profile import Profile
 from deepjuice.influence.profiler import LayersToProfile, TorchProfiler, check_norm, check_threshold
 from deepjuice.influence.spatial import SPATIAL_RULES, largest_places
@@ -127,14 +127,14 @@ class SVDProfiler(TorchProfiler):
     def create_projections(self, x: Tensor, layers_to_find: LayersToProfile = None) -> dict[int, Tensor]:
         """Return layer -> projections (n, n_directions, positions) of the activations of its first operation."""
         layers = [layer for layer in self.chosen(layers_to_find) if _weight(layer) is not None]
-        held = self.hold(x, layers)
+        held = self.hold(x, layers, layers)
         missing = [layer.index for layer in layers if layer.index not in self.svd_dict]
         if missing:
             self.svd_dict |= self.create_svd(missing)
         projections = {}
         for layer in layers:
             y, bias = layer.arrange(held[layer.head.index], layer.head_places), _bias(layer)
-            y = y if bias is None else y - bias[:, None]
+            y = check_finite(layer, y if bias is None else y - bias[:, None])
             projections[layer.index] = self.svd_dict[layer.index][1].T @ y
         return projections
 

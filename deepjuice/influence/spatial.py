@@ -16,7 +16,7 @@ from deepjuice.influence.channel import Held, Rule, joined
 from deepjuice.influence.contributions import CHUNK, Contributions, linear_terms
 from deepjuice.influence.element import unravel
 from deepjuice.influence.layers import Layer
-from deepjuice.influence.neurons import Neurons
+from deepjuice.influence.neurons import Neurons, check_finite
 from deepjuice.influence.windows import Convolution, convolution_fields, pooling_fields
 from juicyfruits.errors import InputError
 
@@ -41,6 +41,7 @@ def largest_places(
     """
     vector = not layer.positions
     values = activation[:, :, 0].clamp(min=0) if vector else torch.linalg.vector_norm(activation, ord=norm, dim=1)
+    check_finite(layer, values)
     if use_quantile:
         floor = torch.where(values > 0, values, torch.nan).double().nanquantile(threshold, dim=1)
         goal = torch.where(values >= floor[:, None], values, 0).double().sum(dim=1)
