@@ -130,7 +130,7 @@ class Profile:
             warnings.warn(f"profiles of {self.neuron_type} and {other.neuron_type} neurons are mixed.", stacklevel=2)
             self.neuron_type = "mixed"
         for kind in ("neuron", "synapse"):
-            counts, weights = getattr(self, f"{kind}_counts"), getattr(self, f"{kind}_weights")
+            counts, weights = dict(getattr(self, f"{kind}_counts")), dict(getattr(self, f"{kind}_weights"))
             more_counts, more_weights = getattr(other, f"{kind}_counts"), getattr(other, f"{kind}_weights")
             for layer in more_counts.keys() | more_weights.keys():
                 pairs = [(w.get(layer), c.get(layer)) for w, c in ((weights, counts), (more_weights, more_counts))]
@@ -138,6 +138,8 @@ class Profile:
                 if any(weight is not None for weight, _ in pairs):
                     weights[layer] = _mean_weight(pairs, total)
                 counts[layer] = total
+            setattr(self, f"{kind}_counts", counts)  # a shallow copy has the same dictionaries
+            setattr(self, f"{kind}_weights", weights)
         self.num_inputs += other.num_inputs
         for name in ("activation_shapes", "pred_dict"):
             setattr(self, name, {**(getattr(other, name) or {}), **(getattr(self, name) or {})} or None)
