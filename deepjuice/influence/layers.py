@@ -14,7 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from deepjuice.influence.operations import COPYING, IDENTITY, MOVING, RULES, SIGN_KEEPING, STAYING, moved
+from deepjuice.influence.operations import COPYING, GATES, IDENTITY, MOVING, RULES, SIGN_KEEPING, STAYING, moved
 from deepjuice.tracing.graph import CallGraph, Operation
 from juicyfruits.errors import InputError, first_names
 
@@ -177,6 +177,8 @@ class _Grouping:
         sources = tuple(dict.fromkeys(operation.sources))
         if operation.kind == "mul" and len(sources) > 1:
             full = tuple(s for s in sources if self._operations[s].shape == operation.shape)
+            if len(full) > 1 and prod(operation.shape[2:]) == 1:  # a map of one place is no larger than its gate
+                full = tuple(s for s in full if self._operations[s].kind not in GATES)
             return full if len(full) == 1 else sources
         return sources
 

@@ -46,6 +46,9 @@ SIGN_KEEPING = _names(
 )
 """Of these an output is positive where the input is, and nowhere else."""
 
+GATES = _names("sigmoid hardsigmoid softmax")
+"""What a gate is made with."""
+
 MOVING = _names(
     "flatten reshape view permute transpose movedim squeeze unsqueeze getitem chunk split unbind narrow select "
     "cat stack pad roll flip pixel_shuffle pixel_unshuffle channel_shuffle repeat tile expand T mT"

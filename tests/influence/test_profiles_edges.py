@@ -116,20 +116,20 @@ class Gated(nn.Module):
 
     def forward(self, x):
         x = torch.relu(self.first(x))
-        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
-        return self.last(x * gate[:, :, None, None])
+        return self.last(x * torch.sigmoid(self.gate(x.mean((2, 3)))[:, :, None, None]))
 
 
-def test_a_gate_does_not_come_between_a_layer_and_what_it_gates(seeded, picture, check_invariants):
-    net = seeded(Gated, 0)
-    profiler = TorchProfiler(net, example=picture(9))
+@pytest.mark.parametrize("size", [9, 3], ids=["a map", "one place"])
+def test_a_gate_does_not_come_between_a_layer_and_what_it_gates(size, seeded, picture, check_invariants):
+    """Nor where its map is as small as the gate."""
+    profiler = TorchProfiler(seeded(Gated, 0), example=picture(size))
     rules = {layer: [names[0], rule] for layer, (names, rule) in profiler.create_layers().items()}
     last = profiler.layers[-1]
     gated = profiler.layers[last.predecessors[0]]
     assert rules[last.index] == ["last", "contrib_conv2d"]
     assert gated.rule == "contrib_identity" and gated.head.kind == "mul"
     assert [profiler.layers[i].names[0] for i in gated.predecessors] == ["first"]
-    profile = profiler.create_profile(picture(9), threshold=0.9)
+    profile = profiler.create_profile(picture(size), threshold=0.9)
     synapses = profile.synapse_weights[gated.index]
     assert synapses.nnz and (synapses.row == synapses.col).all() and set(synapses.data) == {1}
     check_invariants(profile)
