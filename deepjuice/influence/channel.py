@@ -10,7 +10,6 @@ from torch import Tensor
 
 from deepjuice.influence.accept import accept
 from deepjuice.influence.contributions import (
-    CHUNK,
     Contributions,
     joined_elements,
     larger_input,
@@ -21,8 +20,6 @@ from deepjuice.influence.contributions import (
 from deepjuice.influence.layers import Layer
 from deepjuice.influence.neurons import Neurons
 from deepjuice.influence.windows import Convolution
-
-LARGE = 100**2  # positions from which on a convolution is faster than products
 
 Held = dict[int, Tensor]
 Rule = Callable[[Layer, Sequence[Layer], Neurons, Held, float], Contributions]
@@ -54,27 +51,12 @@ def largest_responses(x: Tensor, call: Convolution, weight: Tensor) -> Tensor:
     x = call.pad(x)
     if call.kernel == (1, 1):
         return largest_products(x[:, :: call.stride[0], :: call.stride[1]].flatten(1), weight[:, :, 0, 0])
-    best = x.new_empty(len(x), len(weight))
-    n_out = x[0].numel() // (call.stride[0] * call.stride[1]) + 1
-    step = max(1, CHUNK // (n_out * (call.kernel[0] * call.kernel[1] + len(weight))))
-    respond = _by_convolution if n_out >= LARGE else _by_products
-    for start in range(0, len(x), step):
-        channels = slice(start, start + step)
-        best[channels] = respond(x[channels], weight[:, channels].transpose(0, 1), call)
-    return best.clamp(min=0).T
-
-
-def _by_products(x: Tensor, weight: Tensor, call: Convolution) -> Tensor:
-    """Return the largest responses (channels, m) of channels to kernels (channels, m, ...): fields times kernels."""
-    fields = F.unfold(x[None], call.kernel, call.dilation, 0, call.stride).view(len(x), weight[0, 0].numel(), -1)
-    return torch.bmm(weight.flatten(2), fields).amax(dim=2)
-
-
-def _by_convolution(x: Tensor, weight: Tensor, call: Convolution) -> Tensor:
-    """Return the same as `_by_products`, by a convolution with groups: faster for large maps."""
-    x = x[None].to(memory_format=torch.channels_last)
-    response = F.conv2d(x, weight.flatten(0, 1)[:, None], None, call.stride, 0, call.dilation, groups=x.shape[1])
-    return response.amax(dim=(2, 3)).view(weight.shape[:2])
+    x = x[None].to(memory_format=torch.channels_last)  # in which single channels are convolved several times faster
+    best = x.new_empty(len(weight), x.shape[1])
+    for number, kernels in enumerate(weight[:, :, None]):
+        responses = F.conv2d(x, kernels, None, call.stride, 0, call.dilation, groups=x.shape[1])
+        best[number] = responses.amax(dim=(2, 3))[0]
+    return best.clamp(min=0)
 
 
 def largest_products(x: Tensor, weight: Tensor) -> Tensor:
