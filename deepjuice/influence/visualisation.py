@@ -138,7 +138,7 @@ class _LayerReader:
         if event.call.uid in self._readings:
             if not isinstance(event.output, Tensor) or event.output.ndim < 2:
                 raise InputError(f"layer {event.call.path!r}: its output is not one tensor (n, channels, ...).")
-            output = _single(event.output.clone())  # later layers may overwrite theirs in place
+            output = event.output.clone().float()  # later layers may overwrite theirs in place
             for reading, arrange in self._readings[event.call.uid]:
                 self._held[reading] = arrange(output)
 
@@ -216,14 +216,9 @@ def _projection(layer: LayerName, module: nn.Module) -> Arrange:
             f"layer {layer!r}: expected a convolution or a linear layer, whose weights have singular directions, got "
             f"{type(module).__name__}."
         )
-    u = torch.linalg.svd(_single(module.weight.detach()).flatten(1), full_matrices=False).U
-    bias = 0 if module.bias is None else module.bias.detach()
+    u = torch.linalg.svd(module.weight.detach().float().flatten(1), full_matrices=False).U
+    bias = 0 if module.bias is None else module.bias.detach().float()
     return lambda output: ((output.movedim(1, -1) - bias) @ u).movedim(-1, 1)
-
-
-def _single(tensor: Tensor) -> Tensor:
-    """Return a tensor in single precision at least: sums of a network in half precision are computed in it."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _check(model: nn.Module, objective: FeatureObjective) -> None:

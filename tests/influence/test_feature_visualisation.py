@@ -371,8 +371,9 @@ def test_bad_networks_and_dictionaries_are_refused(seeded):
         visualise(lambda x: x, channel_objective("conv1", 0), SCALE, **QUIET)
     with pytest.raises(InputError, match=r"does not take images \(1, 3, 12, 10\)"):
         visualise(nn.Conv2d(1, 2, 3).eval(), channel_objective("", 0), SCALE, **QUIET)
-    with pytest.raises(InputError, match="layer '': its output is not one tensor"):
-        visualise(Pair().eval(), channel_objective("", 0), SCALE, **QUIET)
+    for bad in (Pair(), nn.Flatten(0)):
+        with pytest.raises(InputError, match="layer '': its output is not one tensor"):
+            visualise(bad.eval(), channel_objective("", 0), SCALE, **QUIET)
     with pytest.raises(InputError, match="neuron_type 'spatial': expected one of 'channel', 'element', 'svd'"):
         dictionary_objective({"conv1": [0]}, "spatial")
     for nothing in ({}, {"conv1": []}):
@@ -390,11 +391,13 @@ class Pair(nn.Module):
         return x, x
 
 
-def test_networks_in_half_precision_are_read_in_single(net, x, plain):
+def test_networks_in_other_precision_are_read_in_single(net, x, plain):
     half = deepcopy(net).bfloat16()
-    for objective in (channel_objective(2, 1), svd_objective("conv2", 0), diversity("conv1")):
-        found, expected = (values_of_batch(one, objective, x) for one in (half, net))
-        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
+    for objective in (channel_objective(2, 1), svd_objective("conv1", 0), diversity("conv1")):
+        expected = values_of_batch(net, objective, x)
+        found = values_of_batch(half, objective, x)  # the sign of a direction may turn when weights are rounded
+        torch.testing.assert_close(found.abs(), expected.abs(), rtol=0.05, atol=0.01)
+        close(values_of_batch(deepcopy(net).double(), objective, x), expected)
     objective = dictionary_objective({"conv1": [0] * 3000})  # in half precision, a sum of 3000 equal terms stops at 256
     torch.testing.assert_close(values(half, objective, x), 3000 * plain["conv1"][:, 0, 6, 5], rtol=0.05, atol=30)
 
