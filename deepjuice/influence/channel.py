@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepjuice.influence.accept import accept
 from deepjuice.influence.contributions import (
+    CHUNK,
     Contributions,
     joined_elements,
     larger_input,
@@ -28,41 +29,54 @@ Rule = Callable[[Layer, Sequence[Layer], Neurons, Held, float], Contributions]
 def conv2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
     """Rank input channels by the largest response of their part of the kernel; their sum's share is the goal."""
     (source,) = layer.inputs
-    call, x = Convolution.of(layer.head), held[source.operation]
-    n_in = call.weight.shape[1]
-    values = x.new_zeros(len(neurons), n_in)
-    group = neurons.channel // (len(call.weight) // call.groups)
-    for picture, number in torch.stack([neurons.picture, group], 1).unique(dim=0).tolist():
-        mine = ((neurons.picture == picture) & (group == number)).nonzero()[:, 0]
-        part = x[picture, number * n_in : (number + 1) * n_in]
-        values[mine] = largest_responses(part, call, call.weight[neurons.channel[mine]])
-    found = accept(values, threshold)
-    return Contributions.among_channels(source, found.row, found.column + group[found.row] * n_in, found.weight)
-
-
-def largest_responses(x: Tensor, call: Convolution, weight: Tensor) -> Tensor:
-    """Return the largest positive response (m, channels) of each channel of a picture to each of m kernels.
-
-    Args:
-        x: (channels, height, width).
-        call: stride, padding and dilation.
-        weight: (m, channels, kernel height, kernel width).
-    """
-    x = call.pad(x)
+    call = Convolution.of(layer.head)
+    x, n_in = call.pad(held[source.operation]), call.weight.shape[1]
+    first = neurons.channel // (len(call.weight) // call.groups) * n_in  # channel that the neuron's group begins with
     if call.kernel == (1, 1):
-        return largest_products(x[:, :: call.stride[0], :: call.stride[1]].flatten(1), weight[:, :, 0, 0])
-    x = x[None].to(memory_format=torch.channels_last)  # in which single channels are convolved several times faster
-    best = x.new_empty(len(weight), x.shape[1])
-    for number, kernels in enumerate(weight[:, :, None]):
-        responses = F.conv2d(x, kernels, None, call.stride, 0, call.dilation, groups=x.shape[1])
-        best[number] = responses.amax(dim=(2, 3))[0]
-    return best.clamp(min=0)
+        low, high = x[..., :: call.stride[0], :: call.stride[1]].flatten(2).aminmax(dim=2)
+        seen = neurons.picture[:, None], first[:, None] + torch.arange(n_in, device=x.device)
+        values = largest_products(call.weight[neurons.channel, :, 0, 0], low[seen], high[seen])
+    elif call.groups == 1:
+        values = _of_all_channels(x, call, neurons)
+    else:
+        values = _of_groups(x, call, neurons, first)
+    found = accept(values, threshold)
+    return Contributions.among_channels(source, found.row, found.column + first[found.row], found.weight)
 
 
-def largest_products(x: Tensor, weight: Tensor) -> Tensor:
-    """Return max over p of relu(weight[:, c] * x[c, p]), (m, channels)."""
-    low, high = x.aminmax(dim=1)
+def largest_products(weight: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return the largest of relu(weight * x) over values x from low to high, all of one shape."""
     return torch.maximum(weight * high, weight * low).clamp(min=0)
+
+
+def _of_all_channels(x: Tensor, call: Convolution, neurons: Neurons) -> Tensor:
+    """Return each channel's largest positive response to a neuron's kernel, (n_neurons, channels)."""
+    best = x.new_empty(len(neurons), x.shape[1])
+    for picture in neurons.picture.unique():
+        # Single channels are convolved several times faster in this order of memory.
+        channels = x[picture, None].to(memory_format=torch.channels_last)
+        for number in (neurons.picture == picture).nonzero()[:, 0]:
+            best[number] = _largest_responses(channels, call.weight[neurons.channel[number]], call)
+    return best
+
+
+def _of_groups(x: Tensor, call: Convolution, neurons: Neurons, first: Tensor) -> Tensor:
+    """Return the same for the channels of a neuron's group, (n_neurons, channels of a group)."""
+    n_in = call.weight.shape[1]
+    step = max(1, CHUNK // (n_in * x[0, 0].numel()))
+    best = [x.new_empty(0, n_in)]
+    for start in range(0, len(neurons), step):
+        picture, channel, begin = (part[start : start + step] for part in (neurons.picture, neurons.channel, first))
+        channels = x[picture[:, None], begin[:, None] + torch.arange(n_in, device=x.device)]
+        responses = _largest_responses(channels.flatten(0, 1)[None], call.weight[channel].flatten(0, 1), call)
+        best.append(responses.view(-1, n_in))
+    return torch.cat(best)
+
+
+def _largest_responses(channels: Tensor, kernels: Tensor, call: Convolution) -> Tensor:
+    """Return the largest positive responses (k,) of channels (1, k, height, width) to one kernel each."""
+    responses = F.conv2d(channels, kernels[:, None], None, call.stride, 0, call.dilation, groups=len(kernels))
+    return responses.amax(dim=(2, 3))[0].clamp(min=0)
 
 
 def linear(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
@@ -73,8 +87,7 @@ def linear(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
         return linear_terms(layer, neurons, held, threshold)
     weight, _ = linear_weights(layer)
     low, high = x.flatten(1, -2).aminmax(dim=1)  # (n, channels)
-    rows = weight[neurons.channel]
-    values = torch.maximum(rows * high[neurons.picture], rows * low[neurons.picture]).clamp(min=0)
+    values = largest_products(weight[neurons.channel], low[neurons.picture], high[neurons.picture])
     found = accept(values, threshold)
     return Contributions.among_channels(source, found.row, found.column, found.weight)
 
