@@ -14,7 +14,17 @@ from math import prod
 import torch
 from torch import Tensor
 
-from deepjuice.influence.operations import COPYING, GATES, IDENTITY, MOVING, RULES, SIGN_KEEPING, STAYING, moved
+from deepjuice.influence.operations import (
+    COPYING,
+    GATES,
+    IDENTITY,
+    MOVING,
+    RULES,
+    SIGN_KEEPING,
+    STAYING,
+    arguments,
+    moved,
+)
 from deepjuice.tracing.graph import CallGraph, Operation
 from juicyfruits.errors import InputError, first_names
 
@@ -223,6 +233,8 @@ class _Grouping:
             )
             for source, spot in zip(sources, spots, strict=True)
         )
+        if not operation.shape[1:]:
+            raise InputError(f"operation {operation.kind!r} at {operation.name!r}: one number a picture, no neurons.")
         if operation.shape[0] != 1:
             raise InputError(
                 f"operation {operation.kind!r} at {operation.name!r} sees {operation.shape[0]} pictures where one was "
@@ -232,6 +244,13 @@ class _Grouping:
             raise InputError(
                 f"operation {operation.kind!r} at {operation.name!r} adds activations of different shapes: profiles "
                 "cannot follow values that are spread out."
+            )
+        if rule == "contrib_add" and operation.kwargs.get("alpha", 1) != 1:
+            raise InputError(f"operation {operation.kind!r} at {operation.name!r}: profiles cannot follow its alpha.")
+        if rule == "contrib_mean" and not self._pools(operation):
+            raise InputError(
+                f"operation {operation.kind!r} at {operation.name!r}: expected a mean over height and width of "
+                "(n, channels, height, width); profiles cannot follow another."
             )
         axis = self._channel_axis(operation, rule, inputs, predecessors)
         sizes = operation.shape[1:]
@@ -255,22 +274,29 @@ class _Grouping:
         )
         self._spots[operation.index] = _Spot(index, places)
 
+    def _pools(self, operation: Operation) -> bool:
+        """Tell whether a mean is that over the two axes of space."""
+        given = arguments(operation, ("input", "dim"), {"dim": operation.kwargs.get("axis")})
+        n_axes, dims = len(self._operations[operation.sources[0]].shape), given["dim"]
+        return n_axes == 4 and isinstance(dims, (tuple, list)) and {dim % 4 for dim in dims} == {2, 3}
+
     def _channel_axis(self, operation: Operation, rule: str, inputs, predecessors) -> int:
         """Return which axis of an output, without the batch, numbers its channels."""
         n_axes = len(operation.shape) - 1
-        if n_axes == 0:
-            raise InputError(f"operation {operation.kind!r} at {operation.name!r}: one number a picture, no neurons.")
         if operation.kind == "linear":
             return n_axes - 1
-        if rule in ("contrib_conv2d", "contrib_max2d", "contrib_avg_pool2d", "contrib_adaptive_avg_pool2d"):
+        if rule in _CHANNELS_FIRST:
             return 0
         if not inputs:  # the network's input: (channels, height, width), tokens (positions, channels), or a vector
             return n_axes - 1 if n_axes == 2 else 0
-        if operation.kind == "mean":
-            return 0 if n_axes != 2 else 1
         first = inputs[0]
         layer = self.layers[predecessors[first.slot]]
         return layer.axis if first.places is layer.head_places else channel_axis(first.places[0] // layer.n_positions)
+
+
+_CHANNELS_FIRST = frozenset(
+    {"contrib_conv2d", "contrib_max2d", "contrib_avg_pool2d", "contrib_adaptive_avg_pool2d", "contrib_mean"}
+)
 
 
 def channel_axis(channels: Tensor) -> int:

@@ -219,7 +219,9 @@ class TorchProfiler:
 
     def _among(self, layerdict: Mapping[int, list], layers_to_profile: LayersToProfile) -> LayersToProfile:
         known = self.create_layers()
-        if not isinstance(layerdict, Mapping) or any(known.get(n) != list(layer) for n, layer in layerdict.items()):
+        if not isinstance(layerdict, Mapping) or any(
+            not isinstance(layer, (list, tuple)) or known.get(n) != list(layer) for n, layer in layerdict.items()
+        ):
             raise InputError("layerdict: expected what create_layers() of this profiler returns, or a part of it.")
         numbers = [n for n in layerdict if n]
         if layers_to_profile is None:
