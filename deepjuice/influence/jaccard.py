@@ -41,7 +41,7 @@ def avg_jaccard(profile1: Profile, profile2: Profile, neuron: bool = True, layer
     profile has, the similarity is 0, whichever comes first.
     """
     shared = [overlap for overlap in _overlaps([profile1, profile2], neuron, layers).values() if overlap.any()]
-    return float(np.mean([_similarity(overlap)[0, 1] for overlap in shared])) if shared else 0.0
+    return float(np.mean([similarity(overlap)[0, 1] for overlap in shared])) if shared else 0.0
 
 
 def instance_jaccard(profile1: Profile, profile2: Profile, neuron: bool = True, layers: Layers = None) -> float:
@@ -61,7 +61,7 @@ def jaccard_simple(mat1: Any, mat2: Any) -> float:
     """
     if mat1.shape != mat2.shape:
         raise InputError(f"matrices of shapes {mat1.shape} and {mat2.shape}: expected one shape, of the same layer.")
-    return float(_similarity(_shared([_places(mat1), _places(mat2)]))[0, 1])
+    return float(similarity(_shared([_places(mat1), _places(mat2)]))[0, 1])
 
 
 def jaccard_matrix(profiles: Iterable[Profile], neuron: bool = True, layers: Layers = None) -> np.ndarray:
@@ -75,12 +75,12 @@ def jaccard_matrix(profiles: Iterable[Profile], neuron: bool = True, layers: Lay
     """
     profiles = _checked(profiles)
     n = len(profiles)
-    return _similarity(sum(_overlaps(profiles, neuron, layers).values(), start=np.zeros((n, n), np.int64)))
+    return similarity(sum(_overlaps(profiles, neuron, layers).values(), start=np.zeros((n, n), np.int64)))
 
 
 def layer_jaccards(profiles: Iterable[Profile], neuron: bool = True) -> dict[int, np.ndarray]:
     """Return layer -> the similarities (n, n) float64 of n profiles there; see `jaccard_matrix`."""
-    return {layer: _similarity(overlap) for layer, overlap in _overlaps(profiles, neuron, None).items()}
+    return {layer: similarity(overlap) for layer, overlap in _overlaps(profiles, neuron, None).items()}
 
 
 def _overlaps(profiles: Iterable[Profile], neuron: bool, layers: Layers) -> dict[int, np.ndarray]:
@@ -113,10 +113,19 @@ def _shared(sets: list[np.ndarray]) -> np.ndarray:
     return (members @ members.T).toarray()
 
 
-def _similarity(shared: np.ndarray) -> np.ndarray:
+def similarity(shared: np.ndarray, of_empty: float = 0.0) -> np.ndarray:
+    """Return the Jaccard similarities (n, n) float64 of n sets, of the sizes of their intersections (n, n).
+
+    Args:
+        shared: counts; the sets' own sizes on the diagonal.
+        of_empty: the similarity of two empty sets.
+
+    >>> similarity(np.array([[2, 1], [1, 2]])).round(3).tolist()
+    [[1.0, 0.333], [0.333, 1.0]]
+    """
     sizes = np.diag(shared)
     either = sizes[:, None] + sizes - shared
-    return np.divide(shared, either, out=np.zeros(shared.shape), where=either > 0)
+    return np.divide(shared, either, out=np.full(shared.shape, of_empty), where=either > 0)
 
 
 def _checked(profiles: Iterable[Profile]) -> list[Profile]:

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from deepjuice.influence.assembly import NeuronSpace
 from deepjuice.influence.contributions import Contributions
+from deepjuice.influence.jaccard import similarity
 from deepjuice.influence.layers import Layer
 from deepjuice.influence.neurons import Neurons
 from juicyfruits.files import atomic_path, digest, reading
@@ -98,7 +99,8 @@ class NeuronSets:
 
         Two pictures without any neuron are alike.
         """
-        return 1 - jaccard_of_rows(self._sets[layer]).astype(np.float32)
+        members = self._sets[layer].astype(np.int64)
+        return 1 - similarity((members @ members.T).toarray(), of_empty=1.0).astype(np.float32)
 
     def save(self, path: str | Path) -> None:
         """Write them to an `.npz` file, whole or not at all."""
@@ -147,19 +149,6 @@ def neuron_sets(
         matrix = sp.csr_matrix((np.ones(len(row), dtype=bool), (row, column)), shape)  # repeats become one
         sets[index] = matrix
     return sets
-
-
-def jaccard_of_rows(sets: sp.csr_matrix) -> np.ndarray:
-    """Return |A and B| / |A or B| of all pairs of rows of a bool matrix: (n, n) float64; 1 for two empty ones.
-
-    >>> jaccard_of_rows(sp.csr_matrix(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], dtype=bool))).round(2).tolist()
-    [[1.0, 0.33, 0.0], [0.33, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    counts = sets.astype(np.float64)
-    common = (counts @ counts.T).toarray()
-    sizes = common.diagonal()
-    union = sizes[:, None] + sizes - common
-    return np.divide(common, union, out=np.ones_like(common), where=union > 0)
 
 
 def _rows(indices: np.ndarray, indptr: np.ndarray, n_neurons: int) -> sp.csr_matrix:
