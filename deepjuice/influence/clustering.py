@@ -67,5 +67,4 @@ def cluster_profiles(
     if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or not 1 <= n_clusters <= n:
         raise InputError(f"n_clusters {n_clusters!r}: expected a whole number from 1 to {n}, the number of profiles.")
     merges = linkage(1 - similarity[np.triu_indices(n, 1)], method)
-    _, first, members = np.unique(cut_tree(merges, n_clusters)[:, 0], return_index=True, return_inverse=True)
-    return ProfileClusters(np.argsort(np.argsort(first))[members], merges, similarity)
+    return ProfileClusters(cut_tree(merges, n_clusters)[:, 0].astype(np.int64), merges, similarity)
