@@ -184,6 +184,32 @@ def test_an_activation_between_two_readers_is_a_layer_of_its_own(seeded, picture
         check_invariants(profiler.create_profile(picture(8), threshold=0.8, channels=channels))
 
 
+class Sliced(nn.Module):
+    """Of a convolution's six channels, the second and third go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)[:, 1:3]))
+
+
+@pytest.mark.parametrize("channels", [True, False], ids=KINDS)
+def test_an_activation_of_a_part_is_a_layer_of_that_part(channels, seeded, picture, check_invariants):
+    net, x = seeded(Sliced, 0), picture(8)
+    profiler = TorchProfiler(net, example=x)
+    assert [layer.shape for layer in profiler.layers[1:]] == [(1, 6, 6, 6), (1, 2, 6, 6), (1, 4, 6, 6)]
+    profile = profiler.create_profile(x, threshold=1.0, channels=channels)
+    tops = net.first(x)[0, 1:3].detach().amax((1, 2))
+    assert tops.min() > 0
+    weights = np.asarray(profile.neuron_weights[2].sum(axis=0 if channels else 1)).ravel()
+    np.testing.assert_allclose(weights, tops / tops.sum(), atol=1e-6)
+    synapses, size = profile.synapse_counts[2], 1 if channels else 36
+    assert synapses.shape == (2 * size, 6 * size) and (synapses.col == synapses.row + size).all() and synapses.nnz == 2
+    check_invariants(profile)
+
+
 def test_a_norm_ranks_channels_by_all_their_elements(net, picture):
     """A closed form: the length of what is left of a channel after the ReLU, and where its convolution agreed."""
     x = picture()
