@@ -127,6 +127,7 @@ def test_what_is_drawn():
     assert ax.yaxis_inverted() and [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4"]
     areas = dict(zip(places, neurons.get_sizes(), strict=True))
     assert areas["3"] == max(areas.values()) and areas["0"] == areas["2"] == areas["4"] == min(areas.values())
+    assert areas["0"] > 4
     rise = areas["3"] - areas["0"]
     assert (areas["1,2"] - areas["0"]) / rise == pytest.approx(0.8)  # 0.6 of 0.75
     assert (areas["1"] - areas["0"]) / rise == pytest.approx(1 / 3)
@@ -148,6 +149,9 @@ def test_only_the_heaviest_are_drawn_and_the_rest_is_counted():
     ax = draw_attribution_graph(by_hand(), top=3)
     assert [text.get_text() for text in ax.texts] == ["3", "1", "4", "1,2", "0,2", "+ 2"]
     assert len(drawn(ax, "synapses").get_paths()) == 3 and ax.texts[-1].xy[0] == 0
+    nx.set_node_attributes(graph := by_hand(), dict.fromkeys([(1, (1,)), (1, (3,))], 0), "weight")
+    ax = draw_attribution_graph(graph, top=1)  # 3 gives more, to a neuron that is not drawn
+    assert [text.get_text() for text in ax.texts] == ["4", "1,2", "+ 4", "+ 1"]
     alone = draw_attribution_graph(by_hand(), layers=[1], top=2)
     assert len(drawn(alone, "synapses").get_paths()) == 0
     assert [text.get_text() for text in alone.texts] == ["3", "1", "+ 3"]
