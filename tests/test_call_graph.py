@@ -367,3 +367,17 @@ def test_autograd_functions_of_a_network_are_refused_or_followed():
 def test_a_compiled_network_is_refused():
     with pytest.raises(InputError, match="compiled"):
         CallGraph(torch.jit.trace(nn.Linear(4, 2), draw(1, 4)), draw(1, 4))
+
+
+def test_outputs_are_freed_as_soon_as_they_are_let_go():
+    """Without a collection of garbage, which comes too late for what is counted in gigabytes."""
+    graph = CallGraph(Net(lambda net, x: torch.relu(x) + x), draw(2, 4))
+    gc.collect()
+    gc.disable()
+    try:
+        held = graph.run(draw(2, 4), {1, 2})
+        alive = [weakref.ref(output) for output in held.values()]
+        del held
+        assert [ref() for ref in alive] == [None, None]
+    finally:
+        gc.enable()

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from deepjuice.tracing.events import Event
+from deepjuice.tracing.events import Call, Event
 from deepjuice.tracing.tracer import Tracer, evaluating
 from juicyfruits.errors import InputError
 
@@ -135,7 +135,7 @@ class _Recorder(TorchFunctionMode):
         self._written: list[UntypedStorage] = []  # memory of constants into which activations were written
         self._names: Counter[str] = Counter()
         self._named: set[str] = set()  # calls of leaves whose first operation has their name
-        self._tracer = Tracer(model, self._module_returned)
+        self._model, self._tracer = model, None
         self._leaves = {path for path, module in model.named_modules() if not any(module.children())}
         for module in model.modules():
             for tensor in (*module.parameters(False), *module.buffers(False), *vars(module).values()):
@@ -145,8 +145,12 @@ class _Recorder(TorchFunctionMode):
     def run(self, x: Tensor) -> int:
         x = x.detach().clone()  # a network may change its input in place
         self._add("x_in", "x_in", (), None, (), {}, [x], "")
-        with self._tracer, self:
-            output = self._tracer(x)
+        self._tracer = Tracer(self._model, self._module_returned)
+        try:
+            with self._tracer, self:
+                output = self._tracer(x)
+        finally:
+            self._tracer = None  # or the two would keep each other, and every output, until garbage is collected
         if not isinstance(output, Tensor):
             raise InputError(
                 f"output of the network: expected one tensor, got {type(output).__name__}; wrap the network in one "
@@ -208,7 +212,7 @@ class _Recorder(TorchFunctionMode):
 
     def _call(self, kind: str) -> str:
         """Name an operation: by its module alone, if that has no others and this is the first of its call."""
-        call = self._tracer.innermost
+        call = self._innermost()
         name = f"{call.path}.{kind}".lstrip(".") if call else kind
         if call and call.path in self._leaves and call.uid not in self._named:
             self._named.add(call.uid)
@@ -217,7 +221,11 @@ class _Recorder(TorchFunctionMode):
         return name if self._names[name] == 1 else f"{name}:{self._names[name]}"
 
     def _path(self) -> str:
-        return self._tracer.innermost.path if self._tracer.innermost else ""
+        call = self._innermost()
+        return call.path if call else ""
+
+    def _innermost(self) -> Call | None:
+        return self._tracer.innermost if self._tracer else None
 
     def _source(self, tensor: Tensor, where: str) -> int:
         found = self._made.get(tensor)
