@@ -75,8 +75,9 @@ def weight_spectrum(weight: Tensor) -> tuple[np.ndarray, float]:
     ([4.5, 2.0], 1.5)
     """
     matrix = weight.detach().cpu().double().flatten(1)
-    singular = torch.linalg.svdvals(matrix).numpy()
-    return singular**2 / len(matrix), max(matrix.shape) / min(matrix.shape)
+    short = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    values = torch.linalg.eigvalsh(short @ short.T).flip(0).clamp(min=0)  # much quicker than singular values
+    return values.numpy() / len(matrix), max(matrix.shape) / min(matrix.shape)
 
 
 def power_law_exponent(eigenvalues: np.ndarray, aspect_ratio: float = 1.0) -> float:
