@@ -104,8 +104,6 @@ def mat_from_graph(G: nx.Graph, kernel: Callable[[float], float] = float) -> np.
     rows, columns, weights = np.array(edges, float).reshape(-1, 3).T
     if not (weights >= 0).all():
         raise InputError("weights of the graph's edges: expected numbers from 0 on, got others; see weight_func.")
-    if not number:
-        return np.zeros((0, 0))
     lengths = sp.csr_matrix((weights, (rows.astype(int), columns.astype(int))), (len(number), len(number)))
     distances = dijkstra(lengths)
     reached = np.isfinite(distances)

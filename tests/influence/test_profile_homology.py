@@ -82,6 +82,7 @@ def test_a_ring_has_one_loop(n, directed):
     assert components.tolist() == [[0, 1]] * (n - 1) + [[0, np.inf]]
     assert loops.tolist() == [[1, -(-n // 3)]]
     assert len(ripser_of_graph(graph, maxdim=0)["dgms"]) == 1
+    assert ripser_of_graph(graph, kernel=lambda distance: 3 * distance)["dgms"][1].tolist() == [[3, 3 * -(-n // 3)]]
 
 
 def test_the_order_of_nodes_does_not_matter(synapses):
