@@ -48,6 +48,13 @@ class Contributions:
         return cls(to[known], torch.full_like(to[known], source.slot), place, weight[known])
 
     @classmethod
+    def among_positions(cls, source: Input, to: Tensor, position: Tensor, weight: Tensor) -> Contributions:
+        """Make them of positions of an input; those that are constants are none."""
+        place = source.positions.to(position.device)[position]
+        known = place >= 0
+        return cls(to[known], torch.full_like(to[known], source.slot), place[known], weight[known])
+
+    @classmethod
     def none(cls, like: Tensor) -> Contributions:
         """Make those of no neuron."""
         empty = torch.zeros(0, dtype=torch.int64, device=like.device)

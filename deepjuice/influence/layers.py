@@ -25,7 +25,7 @@ from deepjuice.influence.operations import (
     arguments,
     moved,
 )
-from deepjuice.tracing.graph import CallGraph, Operation
+from deepjuice.tracing.graph import CONSTANT, CallGraph, Operation
 from juicyfruits.errors import InputError, first_names
 
 
@@ -39,7 +39,7 @@ class Input:
         places: for each element of that output, for one picture, its neuron there: channel * positions + position; -1
             where it is a constant.
         n_positions: of the layer before.
-        axis: along which the reader has its channels, without the batch: the last of a linear map, else the first.
+        axis: along which the reader has its channels, without the batch.
         reader: for messages.
     """
 
@@ -57,15 +57,31 @@ class Input:
         Raises:
             InputError: where one holds values of several channels of the layer before.
         """
-        places = self.places[0].movedim(self.axis, 0).flatten(1)
-        channels = torch.where(places < 0, -1, places // self.n_positions)
-        found = channels.amax(dim=1)
-        if not ((channels == found[:, None]) | (channels < 0)).all():
+        return self._one_each(self._places // self.n_positions, 1, "channels")
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """For each of the reader's positions its position in the layer before, int64; -1 for a constant one.
+
+        Raises:
+            InputError: where one holds values of several positions of the layer before.
+        """
+        return self._one_each(self._places % self.n_positions, 0, "positions")
+
+    @property
+    def _places(self) -> Tensor:
+        return self.places[0].movedim(self.axis, 0).flatten(1)
+
+    def _one_each(self, numbers: Tensor, dim: int, what: str) -> Tensor:
+        """Return the one number along a dim of (channels, positions); constants have any."""
+        numbers = torch.where(self._places < 0, -1, numbers)
+        found = numbers.amax(dim, keepdim=True)
+        if not ((numbers == found) | (numbers < 0)).all():
             raise InputError(
-                f"operation at {self.reader!r}: its input mixes channels of the layer before within one of its own; "
-                "profiles of channels cannot follow it."
+                f"operation at {self.reader!r}: its input mixes {what} of the layer before within one of its own; "
+                f"profiles of {what} cannot follow it."
             )
-        return found
+        return found.squeeze(dim)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +170,12 @@ def find_layers(graph: CallGraph) -> list[Layer]:
 class _Grouping:
     def __init__(self, graph: CallGraph):
         self._operations = graph.operations
-        self._n_readers = Counter(source for op in graph.operations for source in set(op.sources))
+        leading = _leading_to(graph.output, graph.operations)
+        self._n_readers = Counter(source for op in leading for source in set(op.sources))
         self._spots: dict[int, _Spot] = {}
         self.layers: list[Layer] = []
-        for operation in graph.operations:
+        for operation in leading:
             self._place(operation)
-        if graph.output not in self._spots:
-            raise InputError("output of the network: it does not depend on the input.")
 
     def _place(self, operation: Operation) -> None:
         if operation.index == 0:
@@ -253,6 +268,8 @@ class _Grouping:
                 "(n, channels, height, width); profiles cannot follow another."
             )
         axis = self._channel_axis(operation, rule, inputs, predecessors)
+        if rule in ("contrib_add", "contrib_cat", IDENTITY):
+            inputs = tuple(replace(source, axis=axis) for source in inputs)
         sizes = operation.shape[1:]
         positions = sizes[:axis] + sizes[axis + 1 :]
         places = torch.arange(prod(sizes)).view(sizes[axis], *positions).movedim(0, axis).contiguous()[None]
@@ -297,6 +314,19 @@ class _Grouping:
 _CHANNELS_FIRST = frozenset(
     {"contrib_conv2d", "contrib_max2d", "contrib_avg_pool2d", "contrib_adaptive_avg_pool2d", "contrib_mean"}
 )
+
+
+def _leading_to(output: int, operations: list[Operation]) -> list[Operation]:
+    """Return the operations that an output depends on, in their order; the input is the first in any case."""
+    if output == CONSTANT:
+        raise InputError("output of the network: it does not depend on the input.")
+    needed, waiting = {0}, [output]
+    while waiting:
+        index = waiting.pop()
+        if index not in needed:
+            needed.add(index)
+            waiting.extend(operations[index].sources)
+    return [operations[index] for index in sorted(needed)]
 
 
 def channel_axis(channels: Tensor) -> int:

@@ -11,6 +11,10 @@ from deepjuice.influence.accept import accept
 from deepjuice.influence.layers import Layer
 from juicyfruits.errors import InputError
 
+Norm = float | str
+NORMS = ("fro", "nuc", 1, 2, float("inf"))
+"""Orders of matrix norms: of all elements, of singular values; the largest column, singular value, row."""
+
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
@@ -52,7 +56,7 @@ def check_finite(layer: Layer, values: Tensor) -> Tensor:
 
 
 def largest_channels(
-    layer: Layer, activation: Tensor, threshold: float, norm: float | None = None, use_abs: bool = False
+    layer: Layer, activation: Tensor, threshold: float, norm: Norm | None = None, use_abs: bool = False
 ) -> Neurons:
     """Find the channels that carry a share of a layer's activation.
 
@@ -62,12 +66,19 @@ def largest_channels(
         layer: whose activation it is.
         activation: (n, channels, positions).
         threshold: of the sum over channels, in (0, 1].
-        norm: order of the norm, instead of the maximum.
+        norm: order of the norm, instead of the maximum; one of `NORMS`.
         use_abs: whether to take magnitudes instead of positive values.
     """
     values, position = (activation.abs() if use_abs else activation).max(dim=2)
     if norm is not None:
-        values = torch.linalg.vector_norm(activation, ord=norm, dim=2)
+        values = _norms(layer, activation, norm)
     values = check_finite(layer, values).clamp(min=0)
     found = accept(values, threshold)
     return Neurons(found.row, found.column, position[found.row, found.column], found.weight)
+
+
+def _norms(layer: Layer, activation: Tensor, norm: Norm) -> Tensor:
+    """Return norms of maps (height, width) as matrices, and of other channels as vectors: (n, channels)."""
+    if len(layer.positions) == 2:
+        return torch.linalg.matrix_norm(activation.unflatten(2, layer.positions), ord=norm)
+    return torch.linalg.vector_norm(activation, ord=2 if isinstance(norm, str) else norm, dim=2)

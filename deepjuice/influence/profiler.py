@@ -16,7 +16,7 @@ from deepjuice.influence.contributions import Contributions
 from deepjuice.influence.element import ELEMENT_RULES
 from deepjuice.influence.example import find_example
 from deepjuice.influence.layers import Layer, find_layers
-from deepjuice.influence.neurons import Neurons, activation, largest_channels
+from deepjuice.influence.neurons import NORMS, Neurons, Norm, activation, largest_channels
 from deepjuice.influence.profile import Profile
 from deepjuice.tracing import check_heard
 from juicyfruits.errors import InputError
@@ -85,7 +85,7 @@ class TorchProfiler:
         layerdict: Mapping[int, list] | None = None,
         layers_to_profile: LayersToProfile = None,
         threshold: float = 0.1,
-        norm: float | None = None,
+        norm: Norm | None = None,
         channels: bool = True,
     ) -> Profile:
         """Return the profile of a picture; of several pictures, the sum of their profiles.
@@ -95,7 +95,8 @@ class TorchProfiler:
             layerdict: layers to profile, of `create_layers()`; all by default.
             layers_to_profile: their numbers in a list, or (first, behind the last) in a tuple.
             threshold: share of a layer's influence, and of a neuron's value, that is followed, in (0, 1].
-            norm: order of the norm by which channels are ranked, instead of their maximum.
+            norm: order of the norm of its map, (height, width) as a matrix, by which a channel is ranked instead of its
+                maximum: `'fro'` (root of the sum of squares), `'nuc'`, 1, 2 or infinity (`torch.linalg.matrix_norm`).
             channels: whether neurons are channels, or elements.
 
         Raises:
@@ -110,13 +111,14 @@ class TorchProfiler:
         x: Tensor,
         layers_to_profile: LayersToProfile = None,
         threshold: float = 0.1,
-        norm: float | None = None,
+        norm: Norm | None = None,
         channels: bool = True,
     ) -> list[Profile]:
         """Return the profile of each picture of a batch; see `create_profile`."""
         if norm is not None and not channels:
             raise InputError("norm: ranks channels; leave it out of a profile of elements.")
-        norm = None if norm is None else check_norm(norm)
+        if norm is not None and (isinstance(norm, bool) or norm not in NORMS):
+            raise InputError(f"norm {norm!r}: expected the order of a matrix norm, {', '.join(map(repr, NORMS))}.")
         influence = partial(largest_channels, threshold=check_threshold("threshold", threshold), norm=norm)
         rules, kind = (CHANNEL_RULES, "channel") if channels else (ELEMENT_RULES, "element")
         return self._profiles(x, layers_to_profile, influence, rules, threshold, kind)
@@ -237,10 +239,3 @@ def check_threshold(name: str, threshold: float) -> float:
     if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold <= 1:
         raise InputError(f"{name} {threshold!r}: expected a share from above 0 to 1; 0.1 is usual.")
     return float(threshold)
-
-
-def check_norm(norm: float) -> float:
-    """Return an order of a norm that is positive."""
-    if not isinstance(norm, Real) or isinstance(norm, bool) or not norm > 0:
-        raise InputError(f"norm {norm!r}: expected a positive number, or infinity.")
-    return float(norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,9 +14,9 @@ from deepjuice.influence.accept import accept
 from deepjuice.influence.contributions import linear_weights
 from deepjuice.influence.element import ELEMENT_RULES
 from deepjuice.influence.layers import Layer
-from deepjuice.influence.neurons import check_finite, largest_channels
+from deepjuice.influence.neurons import Norm, check_finite, largest_channels
 from deepjuice.influence.profile import Profile
-from deepjuice.influence.profiler import LayersToProfile, TorchProfiler, check_norm, check_threshold
+from deepjuice.influence.profiler import LayersToProfile, TorchProfiler, check_threshold
 from deepjuice.influence.spatial import SPATIAL_RULES, largest_places
 from deepjuice.influence.windows import Convolution
 from juicyfruits.errors import InputError, near_names
@@ -31,7 +32,7 @@ class ChannelProfiler(TorchProfiler):
         x: Tensor,
         threshold: float = 0.1,
         layers_to_profile: LayersToProfile = None,
-        norm: float | None = None,
+        norm: Norm | None = None,
     ) -> Profile:
         """Return the profile of a picture, or the sum of several ones'; see `TorchProfiler.create_profile`."""
         return super().create_profile(x, None, layers_to_profile, threshold, norm, channels=True)
@@ -83,12 +84,14 @@ class SpatialProfiler(TorchProfiler):
         """
         if not isinstance(max_infl, int) or isinstance(max_infl, bool) or max_infl < 1:
             raise InputError(f"max_infl {max_infl!r}: expected a whole number from 1.")
+        if not isinstance(norm, Real) or isinstance(norm, bool) or not norm > 0:
+            raise InputError(f"norm {norm!r}: expected the order of a vector norm, a positive number or infinity.")
         influence = partial(
             largest_places,
             threshold=check_threshold("infl_threshold", infl_threshold),
             use_quantile=use_quantile,
             max_infl=max_infl,
-            norm=check_norm(norm),
+            norm=float(norm),
         )
         threshold = check_threshold("contrib_threshold", contrib_threshold)
         profiles = self._profiles(x, layers_to_profile, influence, SPATIAL_RULES, threshold, "spatial", same_sign=False)

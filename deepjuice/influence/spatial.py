@@ -64,7 +64,9 @@ def conv2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
     flat, inside = convolution_fields(call, *unravel(neurons.position, layer), tuple(x.shape[2:]))
     if call.kernel == (1, 1):
         kept = inside[:, 0]
-        return Contributions.among(source, kept.nonzero()[:, 0], flat[kept, 0], torch.ones(int(kept.sum())).to(x))
+        return Contributions.among_positions(
+            source, kept.nonzero()[:, 0], flat[kept, 0], torch.ones(int(kept.sum())).to(x)
+        )
     weight = call.weight.unflatten(0, (call.groups, -1)).flatten(3)  # (groups, out, in, taps)
     step = max(1, CHUNK // (call.weight.shape[0] * weight.shape[3] + x.shape[1] * weight.shape[3]))
     parts = [Contributions.none(x)]
@@ -81,7 +83,7 @@ def conv2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
             1, rank, torch.arange(rank.shape[1], device=x.device) <= last[:, None]
         )
         to, tap = (taken & inside[rows] & (share != 0)).nonzero(as_tuple=True)
-        parts.append(Contributions.among(source, to + start, flat[rows][to, tap], share[to, tap].abs()))
+        parts.append(Contributions.among_positions(source, to + start, flat[rows][to, tap], share[to, tap].abs()))
     return Contributions.join(parts)
 
 
@@ -98,8 +100,7 @@ def linear(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, 
         return linear_terms(layer, neurons, held, threshold)
     source = layer.inputs[0]
     to = torch.arange(len(neurons), device=neurons.position.device)
-    element = neurons.position * held[source.operation].shape[-1]
-    return Contributions.among(source, to, element, torch.ones_like(neurons.weight))
+    return Contributions.among_positions(source, to, neurons.position, torch.ones_like(neurons.weight))
 
 
 def max_pool2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
@@ -107,7 +108,9 @@ def max_pool2d(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: He
     source, x = layer.inputs[0], held[layer.inputs[0].operation]
     flat, inside = pooling_fields(layer.head, *unravel(neurons.position, layer), tuple(x.shape[2:]))
     to, tap = inside.nonzero(as_tuple=True)
-    return Contributions.among(source, to, flat[to, tap], torch.full_like(to, 1 / flat.shape[1], dtype=x.dtype))
+    return Contributions.among_positions(
+        source, to, flat[to, tap], torch.full_like(to, 1 / flat.shape[1], dtype=x.dtype)
+    )
 
 
 def average(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
@@ -121,32 +124,31 @@ def average(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held,
     flat, inside = pooling_fields(layer.head, *unravel(neurons.position, layer), tuple(x.shape[2:]))
     share = shares(x.flatten(2)[neurons.picture[:, None], :, flat] * inside[:, :, None])
     to, tap = (inside & (share != 0)).nonzero(as_tuple=True)
-    return Contributions.among(source, to, flat[to, tap], share[to, tap])
+    return Contributions.among_positions(source, to, flat[to, tap], share[to, tap])
 
 
 def branches(layer: Layer, before: Sequence[Layer], neurons: Neurons, held: Held, threshold: float) -> Contributions:
     """Give each input of a sum or of a concatenation its share in the direction of what they make."""
     if layer.rule != "contrib_add" and not layer.positions:
         return joined(layer, before, neurons, held, threshold)
-    to = torch.arange(len(neurons), device=neurons.position.device)
-    vectors, elements = [], []
+    vectors = []
     for source in layer.inputs:
         values = held[source.operation].movedim(1 + layer.axis, 1).flatten(2)  # (n, channels, positions)
-        if layer.positions:
-            vectors.append(values[neurons.picture, :, neurons.position])
-            elements.append(neurons.position * (1 if layer.axis == 0 else values.shape[1]))
-        else:
-            vectors.append(values[neurons.picture, neurons.channel])
-            elements.append(neurons.channel)
+        place = (slice(None), neurons.position) if layer.positions else (neurons.channel,)
+        vectors.append(values[neurons.picture, *place])
     if layer.rule == "contrib_add":
         share = shares(torch.stack(vectors, dim=1))
     else:
         square = torch.stack([vector.square().sum(dim=1) for vector in vectors], dim=1)
         share = square / square.sum(dim=1, keepdim=True).clamp(min=torch.finfo(square.dtype).tiny)
-    parts = []
+    to, parts = torch.arange(len(neurons), device=neurons.position.device), []
     for number, source in enumerate(layer.inputs):
         mine = share[:, number] != 0
-        parts.append(Contributions.among(source, to[mine], elements[number][mine], share[mine, number]))
+        if layer.positions:
+            found = Contributions.among_positions(source, to[mine], neurons.position[mine], share[mine, number])
+        else:
+            found = Contributions.among(source, to[mine], neurons.channel[mine], share[mine, number])
+        parts.append(found)
     return Contributions.join(parts)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from deepjuice.influence import ChannelProfiler, ElementProfiler, SpatialProfiler, SVDProfiler, TorchProfiler
+from juicyfruits.errors import InputError
 
 PARTS = ("neuron_counts", "neuron_weights", "synapse_counts", "synapse_weights")
 KINDS = {
@@ -210,13 +211,13 @@ def test_an_activation_of_a_part_is_a_layer_of_that_part(channels, seeded, pictu
     check_invariants(profile)
 
 
-def test_a_norm_ranks_channels_by_all_their_elements(net, picture):
-    """A closed form: the length of what is left of a channel after the ReLU, and where its convolution agreed."""
+def test_a_norm_ranks_channels_by_their_maps_as_matrices(net, picture):
+    """A closed form: the norm of what is left of a channel after the ReLU, and where its convolution agreed."""
     x = picture()
     head, tail = net.features[0](x)[0].detach(), net.features[:3](x)[0].detach()
-    kept = torch.where((head > 0) == (tail > 0), tail, 0).flatten(1)
-    for norm in (1, 2, float("inf")):
-        expected = torch.linalg.vector_norm(kept, norm, dim=1)
+    kept = torch.where((head > 0) == (tail > 0), tail, 0).numpy()
+    for norm in (1, 2, np.inf, "fro", "nuc"):
+        expected = np.linalg.norm(kept, norm, axis=(1, 2))
         profile = TorchProfiler(net, example=x).create_profile(x, threshold=1.0, norm=norm)
         np.testing.assert_allclose(profile.neuron_weights[1].toarray()[0], expected / expected.sum(), atol=1e-6)
 
@@ -235,3 +236,38 @@ def test_profiles_on_a_gpu_are_those_on_the_processor(small_vgg, small_resnet, p
                 for layer in got:
                     assert abs(got[layer] - expected[layer]).max() < 1e-6, (kind.__name__, part, layer)
                     assert "weights" in part or (got[layer] != expected[layer]).nnz == 0, (kind.__name__, part, layer)
+
+
+class WithAnUnusedHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.side, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x):
+        maps = self.conv(x).relu()
+        self.side(maps).cumsum(1)  # which no profile could follow, and need not
+        return self.out(maps.mean((2, 3)))
+
+
+def test_what_does_not_lead_to_the_output_is_no_layer(picture):
+    profiler = TorchProfiler(WithAnUnusedHead().eval(), example=picture())
+    rules = ["contrib_identity", "contrib_conv2d", "contrib_mean", "contrib_linear"]
+    assert [layer.rule for layer in profiler.layers] == rules
+    assert profiler.layers[1].names == ("conv", "relu")
+
+
+def test_places_whose_input_puts_channels_where_positions_were_are_refused(picture):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 30, 3), nn.Conv2d(30, 2, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x).permute(0, 2, 1, 3))
+
+    x = picture(32)
+    for kind in (SpatialProfiler, ChannelProfiler):
+        profiler = kind(Turned().eval(), example=x)
+        with pytest.raises(InputError, match="its input mixes (positions|channels) of the layer before"):
+            profiler.create_profile(x)
+    assert ElementProfiler(Turned().eval(), example=x).create_profile(x).size > 0

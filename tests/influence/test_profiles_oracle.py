@@ -100,11 +100,11 @@ def test_profiles_of_channels_are_those_of_the_oracle(upstream, network, thresho
         assert any((theirs.neuron_counts[i] != mine.neuron_counts[i]).nnz for i in pair)
 
 
-def test_channels_ranked_by_their_length_are_those_of_the_oracle(upstream, networks, picture):
-    """Its norms are those of matrices (height, width), of which 'fro' alone is one of all elements."""
+@pytest.mark.parametrize("norm", ["fro", "nuc", 1, 2, float("inf")])
+def test_channels_ranked_by_norms_of_their_maps_are_those_of_the_oracle(upstream, networks, picture, norm):
     model, x = networks["vgg"], picture(seed=5)
-    theirs = upstream.ChannelProfiler(model).create_profile(x, 0.3, (1, 8), norm="fro")
-    mine = ours.ChannelProfiler(model, example=x).create_profile(x, 0.3, (1, 8), norm=2)
+    theirs = upstream.ChannelProfiler(model).create_profile(x, 0.3, (1, 8), norm=norm)
+    mine = ours.ChannelProfiler(model, example=x).create_profile(x, 0.3, (1, 8), norm=norm)
     for part in PARTS:
         check_same(getattr(theirs, part), getattr(mine, part), part)
 
