@@ -268,6 +268,6 @@ def test_places_whose_input_puts_channels_where_positions_were_are_refused(pictu
     x = picture(32)
     for kind in (SpatialProfiler, ChannelProfiler):
         profiler = kind(Turned().eval(), example=x)
-        with pytest.raises(InputError, match="its input mixes (positions|channels) of the layer before"):
+        with pytest.raises(InputError, match=r"its input mixes (positions|channels) of the layer before"):
             profiler.create_profile(x)
     assert ElementProfiler(Turned().eval(), example=x).create_profile(x).size > 0
