@@ -15,7 +15,8 @@ from deepjuice.influence.channel import CHANNEL_RULES, Rule
 from deepjuice.influence.contributions import Contributions
 from deepjuice.influence.element import ELEMENT_RULES
 from deepjuice.influence.example import find_example
-from deepjuice.influence.layers import Layer, find_layers
+from deepjuice.influence.grouping import find_layers
+from deepjuice.influence.layers import Layer
 from deepjuice.influence.neurons import NORMS, Neurons, Norm, activation, largest_channels
 from deepjuice.influence.profile import Profile
 from deepjuice.tracing import check_heard

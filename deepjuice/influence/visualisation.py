@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from deepjuice.influence.feature_objectives import FeatureObjective, LayerName, Reading, dictionary_objective
-from deepjuice.influence.layers import Layer, find_layers
+from deepjuice.influence.grouping import find_layers
+from deepjuice.influence.layers import Layer
 from deepjuice.loaders import Preprocess
 from deepjuice.synthesis import PixelScale, Synthesis, synthesise
 from deepjuice.tracing import Event, Tracer, evaluating
