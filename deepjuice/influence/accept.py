@@ -31,7 +31,7 @@ def accept(values: Tensor, share: float = 1.0, goal: Tensor | None = None) -> Ac
     is not positive is never taken.
 
     Args:
-        values: (n_rows, n).
+        values: (n_rows, n); of half precision they are taken as float32.
         share: what part of its row's sum is the goal.
         goal: (n_rows,), instead of a share.
 
@@ -42,6 +42,7 @@ def accept(values: Tensor, share: float = 1.0, goal: Tensor | None = None) -> Ac
     if not values.shape[1]:
         empty = torch.zeros(0, dtype=torch.int64, device=values.device)
         return Accepted(empty, empty, values.new_zeros(0))
+    values = values.to(torch.promote_types(values.dtype, torch.float32))  # sums of half precision overflow
     if goal is None:
         goal = share * values.sum(dim=1)
         if share == 1:  # of positive values that is all, whatever the rounding of their sum

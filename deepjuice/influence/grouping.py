@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from deepjuice.influence.layers import Input, Layer
-from deepjuice.influence.operations import COPYING, GATES, IDENTITY, MOVING, RULES, STAYING, arguments, moved
+from deepjuice.influence.operations import (
+    COPYING,
+    GATES,
+    IDENTITY,
+    MOVING,
+    RULES,
+    STAYING,
+    arguments,
+    in_training,
+    moved,
+)
 from deepjuice.tracing.graph import CONSTANT, CallGraph, Operation
 from juicyfruits.errors import InputError, first_names
 
@@ -51,6 +61,11 @@ class _Grouping:
             self._begin(operation, "contrib_identity", ())
             return
         kind, sources = operation.kind, self._effective(operation)
+        if in_training(operation):
+            raise InputError(
+                f"operation {kind!r} at {operation.name!r} is in training mode, whatever the network is; its answers "
+                "are left to chance, or to the other pictures of a batch: switch it off."
+            )
         spots = [self._spots[source] for source in sources]
         one_layer = len({spot.layer for spot in spots}) == 1
         if kind in MOVING | COPYING and one_layer:
@@ -175,9 +190,10 @@ class _Grouping:
             return 0
         if not inputs:  # the network's input: (channels, height, width), tokens (positions, channels), or a vector
             return n_axes - 1 if n_axes == 2 else 0
-        first = inputs[0]
-        layer = self.layers[predecessors[first.slot]]
-        return layer.axis if first.places is layer.head_places else channel_axis(first.places[0] // layer.n_positions)
+        layers = {self.layers[predecessors[source.slot]] for source in inputs}
+        if all(source.places is layer.head_places for source in inputs for layer in layers):
+            return next(iter(layers)).axis
+        return channel_axis([(source.places[0], source.n_positions) for source in inputs])
 
 
 _CHANNELS_FIRST = frozenset(
@@ -198,13 +214,26 @@ def _leading_to(output: int, operations: list[Operation]) -> list[Operation]:
     return [operations[index] for index in sorted(needed)]
 
 
-def channel_axis(channels: Tensor) -> int:
-    """Return along which axis an array of channel numbers changes; 0 if along several."""
-    for axis in range(channels.ndim):
-        others = channels.movedim(axis, 0).flatten(1)
-        if channels.shape[axis] > 1 and torch.equal(others, others[:, :1].expand_as(others)):
-            return axis
-    return 0
+def channel_axis(inputs: list[tuple[Tensor, int]]) -> int:
+    """Return along which axis inputs of one number of axes have their channels; 0 if that cannot be told.
+
+    Each step along it leads to one channel, at the same positions; or, in what was flattened, at any.
+
+    Args:
+        inputs: neurons (channel * positions + position; -1: a constant), without the batch, and their positions.
+    """
+    axes = range(inputs[0][0].ndim)
+    single = [a for a in axes if all(_one_along(places // n, places, a, across=True) for places, n in inputs)]
+    still = [a for a in single if all(_one_along(places % n, places, a, across=False) for places, n in inputs)]
+    found = still or single
+    return next((a for a in found if any(places.shape[a] > 1 for places, _ in inputs)), found[0] if found else 0)
+
+
+def _one_along(numbers: Tensor, places: Tensor, axis: int, across: bool) -> bool:
+    """Tell whether numbers depend on the place along an axis alone (across it they are one), or not on it at all."""
+    numbers = torch.where(places < 0, -1, numbers).movedim(axis, 0).flatten(1)
+    most = numbers.amax(dim=1 if across else 0, keepdim=True)
+    return bool(((numbers == most) | (numbers < 0)).all())
 
 
 def _is_permutation(places: Tensor, layer: Layer) -> bool:

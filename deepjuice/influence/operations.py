@@ -55,6 +55,9 @@ MOVING = _names(
 )
 """Outputs are inputs in other places, or constants."""
 
+JOINING = ("cat", "stack")
+"""Constants among the arguments of these become outputs; those of other moving operations say where to."""
+
 COPYING = _names("clone contiguous to type_as float double half bfloat16 cpu cuda detach alias")
 
 
@@ -75,7 +78,7 @@ def moved(operation: Operation, places: dict[int, Tensor]) -> Tensor:
         return (places[source.index] + 1).contiguous()  # what an operation fills in, 0, becomes a constant
 
     def constant(tensor: Tensor) -> Tensor:
-        return torch.zeros(tensor.shape, dtype=torch.int64)
+        return torch.zeros(tensor.shape, dtype=torch.int64) if operation.kind in JOINING else tensor.cpu()
 
     if operation.kind == "pad":
         args, kwargs = _zero_padding(operation)
@@ -87,6 +90,14 @@ def moved(operation: Operation, places: dict[int, Tensor]) -> Tensor:
     except (RuntimeError, TypeError, IndexError) as error:
         raise InputError(f"operation {operation.kind!r} at {operation.name!r} cannot be followed ({error}).") from error
     return [tensor for tensor in tree_leaves(found) if isinstance(tensor, Tensor)][operation.part] - 1
+
+
+def in_training(operation: Operation) -> bool:
+    """Tell whether a dropout or norm does what it does in training, by chance or by the other pictures of a batch."""
+    switch = operation.kwargs.get("training", operation.kwargs.get("train"))
+    if switch is None and "dropout" in operation.kind:  # torch.dropout(x, p, True)
+        switch = operation.args[-1] is True
+    return operation.kind in STAYING and bool(switch) and operation.kwargs.get("p") != 0
 
 
 def _zero_padding(operation: Operation) -> tuple[tuple, dict]:

@@ -249,15 +249,32 @@ class _Recorder(TorchFunctionMode):
 
     def _check_repeats(self, operation: Operation) -> None:
         known = self._known[operation.index] if operation.index < len(self._known) else None
-        if known is None or (known.name, known.kind, known.sources) != (
-            *(operation.name, operation.kind, operation.sources),
-        ):
+        if known is None or any(getattr(known, a) != getattr(operation, a) for a in ("name", "kind", "sources")):
             expected = f"{known.name} ({known.kind})" if known else "the end of the network"
             raise InputError(f"operation {operation.name} ({operation.kind}): expected {expected}; {_SAME}")
+        for then, now in zip(_constants(known), _constants(operation), strict=False):
+            if then is not now and _differ(then, now):
+                raise InputError(
+                    f"operation {operation.name} ({operation.kind}): a tensor {tuple(now.shape)} that it takes is not "
+                    "what it was with the example, as weights were replaced or numbers are drawn at random; record "
+                    "the network as it is now, with a new profiler."
+                )
 
     def _module_returned(self, event: Event) -> None:
         if isinstance(event.output, Tensor) and event.output in self._made:
             self.returned[event.call.uid] = self._made[event.output][0]
+
+
+def _constants(operation: Operation) -> list[Tensor]:
+    """Return the tensors among an operation's arguments that do not depend on the input."""
+    return [value for value in tree_leaves((operation.args, operation.kwargs)) if isinstance(value, Tensor)]
+
+
+def _differ(then: Tensor, now: Tensor) -> bool:
+    """Tell whether a constant has changed, but for its device and dtype; those that go with the batch may be larger."""
+    if then.shape != now.shape:
+        return isinstance(now, nn.Parameter)
+    return not torch.equal(then.to(now), now)
 
 
 def _version(tensor: Tensor) -> int:
