@@ -42,7 +42,7 @@ def accept(values: Tensor, share: float = 1.0, goal: Tensor | None = None) -> Ac
     if not values.shape[1]:
         empty = torch.zeros(0, dtype=torch.int64, device=values.device)
         return Accepted(empty, empty, values.new_zeros(0))
-    values = values.to(torch.promote_types(values.dtype, torch.float32))  # sums of half precision overflow
+    values = at_least_single(values)
     if goal is None:
         goal = share * values.sum(dim=1)
         if share == 1:  # of positive values that is all, whatever the rounding of their sum
@@ -56,6 +56,11 @@ def accept(values: Tensor, share: float = 1.0, goal: Tensor | None = None) -> Ac
     weights = falling / falling.cumsum(dim=1).gather(1, last[:, None])
     row, place = taken.nonzero(as_tuple=True)
     return Accepted(row, columns[row, place], weights[row, place])
+
+
+def at_least_single(tensor: Tensor) -> Tensor:
+    """Return a tensor of half precision, whose sums overflow and which has no decompositions, as float32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _largest(values: Tensor, goal: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,8 +51,10 @@ def assemble(
         space: of the type of neurons.
     """
     shapes = {layer.index: layer.shape for layer in layers}
-    before = {layer.index: list(layer.predecessors) for layer in layers}
-    profiles = [Profile({}, {}, {}, {}, shapes, before, 1, space.kind) for _ in range(n_pictures)]
+    profiles = [
+        Profile({}, {}, {}, {}, shapes, {layer.index: list(layer.predecessors) for layer in layers}, 1, space.kind)
+        for _ in range(n_pictures)
+    ]
     met: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # layer -> (pictures, neurons) that count
     for index, (neurons, contributions) in found.items():
         layer = layers[index]

@@ -53,8 +53,10 @@ class _View:
         return tuple(positions) if self._type == "spatial" else (channels, *positions)
 
     def names(self, layer: int, flat: np.ndarray) -> list[tuple]:
-        index = np.unravel_index(flat, self.sizes(layer))
-        return [(layer, tuple(int(i) for i in numbers)) for numbers in zip(*index, strict=True)]
+        met, which = np.unique(flat, return_inverse=True)  # neurons have many synapses
+        index = zip(*(numbers.tolist() for numbers in np.unravel_index(met, self.sizes(layer))), strict=True)
+        names = [(layer, numbers) for numbers in index]
+        return [names[number] for number in which.tolist()]
 
     def neurons(self, layer: int, matrix: Any) -> dict[tuple, Any]:
         matrix = _without_zeros(matrix)

@@ -24,18 +24,29 @@ def find_example(model: nn.Module, example: Tensor | None = None) -> CallGraph:
     if example is not None:
         if not isinstance(example, Tensor) or not example.is_floating_point() or example.ndim < 2 or not len(example):
             raise InputError("example: expected a batch of floats, (n, channels, height, width) or (n, features).")
-        return CallGraph(model, example[:1].to(parameter.device, parameter.dtype))
+        return _record(model, example[:1].to(parameter.device, parameter.dtype))
     shapes, errors = _shapes(model), []
     for shape in shapes:
         try:
-            return CallGraph(model, torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
-        except RuntimeError as error:  # of torch, about sizes
-            errors.append(str(error).splitlines()[0])
-    raise InputError(
-        f"an example for {type(model).__name__}: "
-        + (f"inputs {shapes[0]} and others do not fit it ({errors[0]}); " if errors else "its inputs are unknown; ")
-        + "give example=, a batch like its inputs."
-    )
+            return _record(model, torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
+        except _Refused as error:
+            errors.append(str(error))
+    tried = " ".join(errors[:1]) or f"the inputs of {type(model).__name__} are unknown."
+    raise InputError(f"{tried} Give example=, a batch like the network's inputs.")
+
+
+class _Refused(InputError):
+    """A network raised an error at an example."""
+
+
+def _record(model: nn.Module, example: Tensor) -> CallGraph:
+    try:
+        return CallGraph(model, example)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a network says of a size
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise _Refused(f"example {tuple(example.shape)}: the network does not take it ({said[0]}).") from error
 
 
 def _shapes(model: nn.Module) -> list[tuple[int, ...]]:

@@ -25,8 +25,8 @@ def jaccard(profile1: Profile, profile2: Profile, neuron: bool = True, layers: L
     Args:
         profile1, profile2: of the same network and type of neurons, with matrices (not dictionary views).
         neuron: whether neurons are compared, or synapses.
-        layers: numbers of the layers to compare; by default all that either has. A layer that one does not have is
-            empty there.
+        layers: numbers of the layers to compare, one by one (a tuple is no range here); by default all that either
+            has. A layer that one does not have is empty there.
 
     Raises:
         InputError: for dictionary views, profiles of different types or shapes, and layers that neither has.
@@ -132,9 +132,9 @@ def _checked(profiles: Iterable[Profile]) -> list[Profile]:
     if isinstance(profiles, Profile):
         raise InputError("profiles: expected a list of them, got one; put it in a list.")
     profiles = list(profiles)
-    wrong = next((one for one in profiles if not isinstance(one, Profile)), None)
-    if wrong is not None or not profiles:
-        got = "none" if wrong is None else type(wrong).__name__
+    wrong = [type(one).__name__ for one in profiles if not isinstance(one, Profile)]
+    if wrong or not profiles:
+        got = wrong[0] if wrong else "none"
         raise InputError(f"profiles to compare: expected what create_profile returns, got {got}.")
     if any(one.is_dict_view for one in profiles):
         raise InputError("profiles to compare: expected matrices, got a dictionary view; give the profile it is of.")

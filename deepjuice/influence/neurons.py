@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepjuice.influence.accept import accept
+from deepjuice.influence.accept import accept, at_least_single
 from deepjuice.influence.layers import Layer
 from juicyfruits.errors import InputError
 
@@ -79,6 +79,7 @@ def largest_channels(
 
 def _norms(layer: Layer, activation: Tensor, norm: Norm) -> Tensor:
     """Return norms of maps (height, width) as matrices, and of other channels as vectors: (n, channels)."""
+    activation = at_least_single(activation)
     if len(layer.positions) == 2:
         return torch.linalg.matrix_norm(activation.unflatten(2, layer.positions), ord=norm)
     return torch.linalg.vector_norm(activation, ord=2 if isinstance(norm, str) else norm, dim=2)

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
+from deepjuice.devices import get_device
 from deepjuice.influence.assembly import NeuronSpace, assemble
 from deepjuice.influence.channel import CHANNEL_RULES, Rule
 from deepjuice.influence.contributions import Contributions
@@ -70,7 +71,7 @@ class TorchProfiler:
         for path, module in model.named_modules():
             check_heard(path, module)
         if device is not None:
-            model.to(device)
+            model.to(get_device(device))
         self.model = ProfiledModel(model)
         self._check_eval()
         self._graph = find_example(model, example)
@@ -116,6 +117,8 @@ class TorchProfiler:
         channels: bool = True,
     ) -> list[Profile]:
         """Return the profile of each picture of a batch; see `create_profile`."""
+        if channels not in (True, False):
+            raise InputError(f"channels {channels!r}: expected True, or False for elements.")
         if norm is not None and not channels:
             raise InputError("norm: ranks channels; leave it out of a profile of elements.")
         if norm is not None and (isinstance(norm, bool) or norm not in NORMS):
@@ -176,9 +179,13 @@ class TorchProfiler:
         """Put a batch through the network; return what layers read and give out, and first operations of some."""
         self._check_eval()
         first = self.layers[0].head.shape
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != len(first) or not len(x):
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"x {got}: expected a batch of floats like {('n', *first[1:])}; unsqueeze(0) one picture.")
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"x: expected a torch tensor of floats, got {got}; use the network's preprocessing.")
+        if x.ndim != len(first) or not len(x):
+            raise InputError(
+                f"x {tuple(x.shape)}: expected a batch like {('n', *first[1:])}; unsqueeze(0) one picture."
+            )
         if not torch.isfinite(x).all():
             raise InputError("x: expected finite numbers, got NaN or infinity; check the preprocessing.")
         if tuple(x.shape[1:]) != first[1:]:
@@ -189,7 +196,15 @@ class TorchProfiler:
         keep = {index for layer in layers for index in (layer.tail, *(source.operation for source in layer.inputs))}
         keep |= {layer.head.index for layer in heads}
         parameter = next(self.model.model.parameters(), x)
-        return self._graph.run(x.to(parameter.device, parameter.dtype), keep)
+        try:
+            return self._graph.run(x.to(parameter.device, parameter.dtype), keep)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # such as of a view with a fixed number of pictures
+            said = str(error).splitlines()[0]
+            raise InputError(
+                f"x {tuple(x.shape)}: the network does not take it, unlike its example ({said})."
+            ) from error
 
     def _check_eval(self) -> None:
         if self.model.model.training:
@@ -197,26 +212,25 @@ class TorchProfiler:
                 "the network is in training mode, in which dropout and norms change its answers; call model.eval()."
             )
 
-    def chosen(self, layers_to_profile: LayersToProfile) -> list[Layer]:
-        """Return layers by their numbers, sorted; see `create_profile`."""
+    def chosen(self, layers_to_profile: LayersToProfile, name: str = "layers_to_profile") -> list[Layer]:
+        """Return layers by their numbers, sorted; see `create_profile`. Errors call the numbers `name`."""
         last = len(self.layers) - 1
         if layers_to_profile is None:
             return self.layers[1:]
         numbers = list(layers_to_profile) if isinstance(layers_to_profile, (list, tuple, range)) else None
         if numbers is None or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers):
             raise InputError(
-                f"layers_to_profile {layers_to_profile!r}: expected a list of numbers of layers, or a tuple of the "
-                "first and the one behind the last."
+                f"{name} {layers_to_profile!r}: expected a list of numbers of layers, or a tuple of the first and the "
+                "one behind the last."
             )
         if isinstance(layers_to_profile, tuple):
             if len(numbers) != 2:
-                raise InputError(f"layers_to_profile {layers_to_profile}: a tuple is a range of two; give a list.")
+                raise InputError(f"{name} {layers_to_profile}: a tuple is a range of two; give a list.")
             numbers = list(range(max(1, numbers[0]), min(last + 1, numbers[1])))
         unknown = [n for n in numbers if not 1 <= n <= last]
         if unknown or not numbers:
             raise InputError(
-                f"layers_to_profile {layers_to_profile}: expected layers from 1 to {last}, as create_layers() lists "
-                "them."
+                f"{name} {layers_to_profile}: expected numbers from 1 to {last}, as create_layers() lists them."
             )
         return [self.layers[n] for n in sorted(set(numbers))]
 
@@ -227,6 +241,8 @@ class TorchProfiler:
         ):
             raise InputError("layerdict: expected what create_layers() of this profiler returns, or a part of it.")
         numbers = [n for n in layerdict if n]
+        if not numbers:
+            raise InputError("layerdict: it has no layers but the input; give what create_layers() returns.")
         if layers_to_profile is None:
             return numbers
         chosen = [layer.index for layer in self.chosen(layers_to_profile)]
@@ -238,5 +254,5 @@ class TorchProfiler:
 def check_threshold(name: str, threshold: float) -> float:
     """Return a threshold that lies in (0, 1]."""
     if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold <= 1:
-        raise InputError(f"{name} {threshold!r}: expected a share from above 0 to 1; 0.1 is usual.")
+        raise InputError(f"{name} {threshold!r}: expected a share above 0, and at most 1.")
     return float(threshold)

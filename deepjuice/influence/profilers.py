@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from deepjuice.influence.accept import accept
+from deepjuice.influence.accept import accept, at_least_single
 from deepjuice.influence.contributions import linear_weights
 from deepjuice.influence.element import ELEMENT_RULES
 from deepjuice.influence.layers import Layer
@@ -105,7 +105,8 @@ class SVDProfiler(TorchProfiler):
     directions are arbitrary.
 
     Attributes:
-        svd_dict: layer -> (names of its operations, U of (n_channels, n_directions)).
+        svd_dict: layer -> (names of its operations, U of (n_channels, n_directions)); of weights as they were when it
+            was computed: after a change, set it to `create_svd()`.
     """
 
     def __init__(
@@ -121,15 +122,15 @@ class SVDProfiler(TorchProfiler):
     def create_svd(self, layers_to_find: LayersToProfile = None) -> dict[int, tuple[list[str], Tensor]]:
         """Decompose the weights of layers; those without weights are left out."""
         found = {}
-        for layer in self.chosen(layers_to_profile=layers_to_find):
+        for layer in self.chosen(layers_to_find, "layers_to_find"):
             if (weight := _weight(layer)) is not None:
-                u = torch.linalg.svd(weight.flatten(1), full_matrices=False).U
+                u = torch.linalg.svd(at_least_single(weight.flatten(1)), full_matrices=False).U
                 found[layer.index] = (list(layer.names), u)
         return found
 
     def create_projections(self, x: Tensor, layers_to_find: LayersToProfile = None) -> dict[int, Tensor]:
         """Return layer -> projections (n, n_directions, positions) of the activations of its first operation."""
-        layers = [layer for layer in self.chosen(layers_to_find) if _weight(layer) is not None]
+        layers = [layer for layer in self.chosen(layers_to_find, "layers_to_find") if _weight(layer) is not None]
         held = self.hold(x, layers, layers)
         missing = [layer.index for layer in layers if layer.index not in self.svd_dict]
         if missing:
@@ -138,7 +139,7 @@ class SVDProfiler(TorchProfiler):
         for layer in layers:
             y, bias = layer.arrange(held[layer.head.index], layer.head_places), _bias(layer)
             y = check_finite(layer, y if bias is None else y - bias[:, None])
-            projections[layer.index] = self.svd_dict[layer.index][1].T @ y
+            projections[layer.index] = self.svd_dict[layer.index][1].T @ at_least_single(y)
         return projections
 
     def create_influential(

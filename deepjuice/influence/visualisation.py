@@ -80,7 +80,7 @@ def dictionary_optimization(
     neurons: Mapping[LayerName, Sequence[Any]],
     *,
     threshold: int = 512,
-    neuron_type: str = "svd",
+    neuron_type: str = "channel",
     neuron: bool = True,
     preprocess: Preprocess | PixelScale | None = None,
     **kwargs: Any,

@@ -292,7 +292,7 @@ def test_a_dictionary_is_the_weighted_sum_of_its_neurons(net, x, plain):
 
 def test_dictionary_optimization_is_the_same_spelled_as_upstream(net):
     neurons = {"conv2": [1, ((4, 2, 2), 0.5)]}
-    ours = visualise(net, dictionary_objective(neurons, "svd"), SCALE, n_steps=7, **QUIET)
+    ours = visualise(net, dictionary_objective(neurons), SCALE, n_steps=7, **QUIET)
     theirs = dictionary_optimization(net, neurons, threshold=7, preprocess=SCALE, **QUIET)
     assert torch.equal(ours.images, theirs.images) and theirs.history.shape == (7, 1)
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -151,6 +151,7 @@ def test_profiles_that_cannot_be_compared_are_refused():
         (made(0, neuron_type="element"), "types channel, element"),
         (other, r"layer 1 has neuron_counts of shapes \(1, 9\) and \(1, 8\)"),
         (3, "got int"),
+        (None, "got NoneType"),
     ):
         for compare in (jaccard, avg_jaccard, instance_jaccard):
             with pytest.raises(InputError, match=said):

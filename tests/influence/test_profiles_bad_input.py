@@ -125,6 +125,7 @@ def test_thresholds_that_are_no_share_are_refused(profiler, net, picture, thresh
 
 def test_other_options_that_make_no_sense_are_refused(profiler, net, picture):
     x = picture()
+    refused(lambda: profiler.create_profile(x, channels="element"), "channels 'element'")
     for norm in (0, -1, "2", float("nan"), True):
         refused(lambda norm=norm: profiler.create_profile(x, norm=norm), "norm")
         refused(lambda norm=norm: SpatialProfiler(net, example=x).create_profile(x, norm=norm or 0), "norm")
@@ -150,13 +151,13 @@ def broken(change):
         (broken(float("nan")), "NaN or infinity"),
         (broken(-float("inf")), "NaN or infinity"),
         (lambda x: x[0], "unsqueeze(0)"),
-        (lambda x: x[:0], "expected a batch of floats"),
+        (lambda x: x[:0], "expected a batch like"),
         (lambda x: x[:, :2], "the layers were found with (3, 32, 32)"),
         (lambda x: x[..., :30], "the layers were found with (3, 32, 32)"),
-        (lambda x: x.long(), "expected a batch of floats"),
-        (lambda x: x.numpy(), "expected a batch of floats"),
-        (lambda x: [x], "expected a batch of floats"),
-        (lambda x: None, "expected a batch of floats"),
+        (lambda x: x.long(), "tensor of floats, got a tensor of torch.int64"),
+        (lambda x: x.numpy(), "got ndarray"),
+        (lambda x: [x], "got list"),
+        (lambda x: None, "got NoneType"),
     ],
 )
 def test_inputs_that_are_not_like_the_example_are_refused(kind, net, picture, change, words):
@@ -185,9 +186,41 @@ def test_networks_whose_path_depends_on_the_input_are_refused(picture):
     refused(lambda: TorchProfiler(Branching().eval(), example=x).create_profile(-x), "example")
 
 
-@pytest.mark.parametrize("example", ["x", torch.zeros(3), torch.zeros(0, 3, 32, 32), torch.zeros(1, 3, 32, 32).long()])
+@pytest.mark.parametrize(
+    "example",
+    ["x", torch.zeros(3), torch.zeros(0, 3, 32, 32), torch.zeros(1, 3, 32, 32).long(), torch.zeros(1, 4, 32, 32)],
+)
 def test_examples_that_are_no_batch_are_refused(net, example):
     refused(lambda: TorchProfiler(net, example=example), "example")
+
+
+class Choosy(nn.Module):
+    """Takes 32 x 32 pixels only, and says so in its own way; two pictures only as a batch of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+
+    def forward(self, x):
+        assert x.shape[-1] == 32, "32 pixels!"
+        return self.conv(x).view(1, 6, 30, 30)
+
+
+def test_what_a_network_says_of_its_input_is_passed_on(seeded, picture):
+    profiler = TorchProfiler(seeded(Choosy, 0))  # the size is found
+    assert profiler.layers[0].positions == (32, 32)
+    refused(lambda: profiler.create_profile(picture(32).expand(2, -1, -1, -1)), "x (2, 3, 32, 32)", "does not take it")
+    refused(lambda: TorchProfiler(seeded(Choosy, 0), example=picture(8)), "example (1, 3, 8, 8)", "32 pixels!")
+    refused(lambda: TorchProfiler(seeded(Choosy, 0), device="gpu"), "device", "'gpu'")
+
+
+def test_singular_directions_and_norms_of_half_precision(net, picture):
+    x = picture()
+    whole, half = (SVDProfiler(net.to(dtype), example=x).create_projections(x) for dtype in (torch.float32, torch.half))
+    assert all(
+        (whole[layer].abs() - half[layer].abs()).abs().max() < 0.03 * whole[layer].abs().max() for layer in whole
+    )
+    assert TorchProfiler(net, example=x).create_profile(x, norm="nuc").size
 
 
 def test_a_network_is_left_as_it_was(small_resnet, picture):

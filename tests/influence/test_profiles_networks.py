@@ -206,8 +206,8 @@ def test_a_network_tells_the_size_of_its_pictures_or_is_given_an_example(seeded)
     assert TorchProfiler(nn.Sequential(nn.Conv2d(1, 2, 3)).eval()).layers[0].shape == (1, 1, 224, 224)
     assert TorchProfiler(nn.Sequential(nn.Linear(7, 2)).eval()).layers[0].shape == (1, 7)
     odd = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 15 * 15, 4)).eval()
-    with pytest.raises(InputError, match="give example="):
+    with pytest.raises(InputError, match="Give example="):
         TorchProfiler(odd)
     assert TorchProfiler(odd, example=torch.zeros(5, 3, 17, 17)).layers[0].shape == (1, 3, 17, 17)
-    with pytest.raises(InputError, match="give example="):
+    with pytest.raises(InputError, match="Give example="):
         TorchProfiler(nn.Sequential(nn.ReLU()).eval())
