@@ -72,13 +72,13 @@ def score_model(
         settings: what to compute, `ScoreSettings()` by default.
         device: where the numerical work runs.
         progress: whether to show a bar.
-        profiles: of the same model and stimuli, for pRSA (`deepjuice.influence.profile_images`).
+        profiles: of the same model and stimuli, for pRSA alone (`deepjuice.influence.profile_images`).
 
     Returns:
         The score dataset of `docs/results-schema.md`, float32.
 
     Raises:
-        InputError: when the store is of other stimuli, or a region is unknown.
+        InputError: when the store is of other stimuli, a region is unknown, or one of pRSA and profiles is missing.
     """
     return join_parts([score_part(store, benchmark, Part(), settings, device, progress, profiles)])
 
@@ -109,9 +109,9 @@ def score_part(
     settings, device = settings or ScoreSettings(), get_device(device)
     store.check_stimuli(benchmark.name, benchmark.stimulus_digest)
     start = time.perf_counter()
+    profiled = profiled_maps(store, profiles, settings.metrics)
     benchmark = benchmark.subset(rois=settings.rois)
     brain = Brain(benchmark, settings, device)
-    profiled = profiled_maps(store, profiles) if "pRSA" in brain.metrics else {}
     maps = store.maps[part.layers(len(store.maps))]
     scores = _Scores(brain, empty_table(store, brain, maps))
     label = "" if part.of == 1 else f" part {part}"

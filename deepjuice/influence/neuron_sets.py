@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from deepjuice import versions
 from deepjuice.influence.assembly import NeuronSpace
 from deepjuice.influence.contributions import Contributions
 from deepjuice.influence.jaccard import similarity
 from deepjuice.influence.layers import Layer
 from deepjuice.influence.neurons import Neurons
+from juicyfruits.errors import InputError, first_names
 from juicyfruits.files import atomic_path, digest, reading
 
 
@@ -112,18 +114,46 @@ class NeuronSets:
 
     @classmethod
     def load(cls, path: str | Path) -> NeuronSets:
-        """Read what `save` wrote; InputError for anything else."""
-        with reading(Path(path), "profiles as `deepjuice profile` writes them"), np.load(path) as arrays:
-            header = SetsHeader.from_json(str(arrays["header"]))
-            return cls(
-                header,
-                {
-                    layer.index: _rows(
-                        arrays[f"indices_{layer.index}"], arrays[f"indptr_{layer.index}"], layer.n_neurons
-                    )
-                    for layer in header.layers
-                },
-            )
+        """Read what `save` wrote; InputError for anything else, for what is damaged, and for another version's."""
+        with reading(Path(path), "profiles as `deepjuice profile` writes them"), np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+            text = str(arrays.pop("header"))
+            version = json.loads(text)["stage_version"]
+            if version != versions.PROFILE:  # of another one nothing more is known
+                raise InputError(
+                    f"profiles {path}: expected what version {versions.PROFILE} of profiling writes, got a file of "
+                    f"version {version}; delete it and run deepjuice profile again."
+                )
+            header = SetsHeader.from_json(text)
+        if flaw := _flaw(header, arrays):
+            raise InputError(f"profiles {path} are damaged: {flaw}; delete the file and run deepjuice profile again.")
+        return cls(
+            header,
+            {
+                layer.index: _rows(arrays[f"indices_{layer.index}"], arrays[f"indptr_{layer.index}"], layer.n_neurons)
+                for layer in header.layers
+            },
+        )
+
+
+def check_is_sets(path: Path) -> None:
+    """Raise `InputError` if `path` holds anything but neuron sets, of whatever version: it would be replaced."""
+    if path.exists():
+        try:
+            with np.load(path) as file:
+                ours = is_header(str(file["header"]))
+        except Exception:  # whatever a parser raises on garbage
+            ours = False
+        if not ours:
+            raise InputError(f"{path} is there and holds no profiles, so it will not be replaced; choose another place")
+
+
+def is_header(text: str | bytes) -> bool:
+    """Tell whether a text is the header of neuron sets, of whatever version."""
+    try:
+        return {"weights_digest", "threshold", "layers"} <= set(json.loads(text))
+    except (ValueError, TypeError):
+        return False
 
 
 def neuron_sets(
@@ -149,6 +179,40 @@ def neuron_sets(
         matrix = sp.csr_matrix((np.ones(len(row), dtype=bool), (row, column)), shape)  # repeats become one
         sets[index] = matrix
     return sets
+
+
+def _flaw(header: SetsHeader, arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the arrays of a file, if anything: scipy would trust them and may crash."""
+    for what, size in (("stimuli", header.n_stimuli), *(("neurons", layer.n_neurons) for layer in header.layers)):
+        if not isinstance(size, int) or size < 1:
+            return f"the number of {what} in its header is {size!r}, expected a whole number from 1 up"
+    numbers = [layer.index for layer in header.layers]
+    if numbers != list(range(len(numbers) or 1)):
+        return f"the layers in its header are {first_names(numbers) or 'none'}, expected 0, 1 and on"
+    if others := {f"{name}_{number}" for name in ("indptr", "indices") for number in numbers} ^ set(arrays):
+        return f"its header and its arrays differ in {first_names(sorted(others))}"
+    for layer in header.layers:
+        indices, indptr = arrays[f"indices_{layer.index}"], arrays[f"indptr_{layer.index}"]
+        if flaw := _flaw_of_rows(indices, indptr, header.n_stimuli, layer.n_neurons):
+            return f"layer {layer.index}: {flaw}"
+    return None
+
+
+def _flaw_of_rows(indices: np.ndarray, indptr: np.ndarray, n_stimuli: int, n_neurons: int) -> str | None:
+    for name, array in (("indices", indices), ("indptr", indptr)):
+        if array.ndim != 1 or array.dtype.kind != "i":
+            return f"{name} are {array.dtype} {array.shape}, expected integers in a row"
+    if len(indptr) != n_stimuli + 1:
+        return f"indptr are {len(indptr)}, expected {n_stimuli + 1} for {n_stimuli} stimuli"
+    if indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
+        return f"indptr do not ascend from 0 to {len(indices)}, the number of indices"
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n_neurons:
+        return f"indices are {indices.min()} to {indices.max()}, expected 0 to {n_neurons - 1}"
+    begins = np.zeros(len(indices) + 1, dtype=bool)
+    begins[indptr] = True
+    if not (begins[1:-1] | (indices[1:] > indices[:-1])).all():
+        return "indices of a row are not in ascending order, each once"
+    return None
 
 
 def _rows(indices: np.ndarray, indptr: np.ndarray, n_neurons: int) -> sp.csr_matrix:

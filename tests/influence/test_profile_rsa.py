@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,10 @@ from scipy.spatial.distance import pdist, squareform
 from torch import nn
 
 import deepjuice.influence as ddp
-from deepjuice import ScoreSettings, extract_features, score_model
+from deepjuice import ScoreSettings, extract_features, score_model, versions
 from deepjuice.benchmark import Part, join_parts, score_part
 from deepjuice.cli import main
-from deepjuice.influence import NeuronSets, profile_images
+from deepjuice.influence import NeuronSets, profile_images, stage
 from deepjuice.results import aggregate, read_scores, write_scores
 from juicyfruits import write_benchmark
 from juicyfruits.errors import InputError
@@ -176,9 +177,16 @@ def test_a_file_of_the_same_content_is_left_as_it_is(benchmark, tmp_path):
 def test_without_profiles_or_with_others_it_says_so(store, benchmark, profiles):
     with pytest.raises(InputError, match=r"pRSA: there are no profiles; run deepjuice profile"):
         score_model(store, benchmark, SETTINGS, progress=False)
-    other = NeuronSets(replace(profiles.header, weights_digest="another"), {})
-    with pytest.raises(InputError, match=r"weights_digest is 'another', that of the features '[0-9a-f]+'"):
-        score_model(store, benchmark, SETTINGS, progress=False, profiles=other)
+    for name, value, found in (("weights_digest", "another", "'[0-9a-f]+'"), ("n_stimuli", N - 1, N)):
+        other = NeuronSets(replace(profiles.header, **{name: value}), {})
+        with pytest.raises(InputError, match=rf"{name} is {value!r}, that of the features {found}"):
+            score_model(store, benchmark, SETTINGS, progress=False, profiles=other)
+
+
+def test_profiles_that_no_metric_reads_are_refused(store, benchmark, profiles):
+    settings = replace(SETTINGS, metrics=("cRSA",))
+    with pytest.raises(InputError, match=r"profiles of tiny: none of the metrics cRSA reads them; add pRSA"):
+        score_model(store, benchmark, settings, progress=False, profiles=profiles)
 
 
 def test_a_network_that_cannot_be_followed_is_named_by_its_operation(benchmark, tmp_path):
@@ -190,19 +198,129 @@ def test_a_network_that_cannot_be_followed_is_named_by_its_operation(benchmark, 
         def forward(self, x):
             return (self.conv(x) * self.conv(x)).mean((2, 3))
 
-    with pytest.raises(InputError, match=r"operation 'mul' at 'mul': profiles cannot follow it"):
+    remedy = r"leave pRSA out of score\.metrics, or this model out of the run"
+    with pytest.raises(InputError, match=rf"^tiny: operation 'mul' at 'mul': profiles cannot follow it.*{remedy}"):
         profile_images(Product().eval(), to_tensor, benchmark.image_paths, tmp_path / "p.npz", **told(benchmark))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_profiles_and_scores(benchmark, tmp_path):
+def test_what_is_met_only_on_the_way_is_told_before_anything_is_written(benchmark, tmp_path):
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.linear(self.conv(x).flatten(1).view(-1, 36, 4)).flatten(1)
+
+    with pytest.raises(InputError, match=r"^tiny: operation at 'linear'.* profiles .* cannot follow .*leave pRSA out"):
+        profile_images(Mixing().eval(), to_tensor, benchmark.image_paths, tmp_path / "p.npz", **told(benchmark))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.npz.partial", b"mine", "is a file, not a folder"),
+        ("p.npz.partial/thesis.txt", b"mine", r"is not empty and has no header\.json"),
+        ("p.npz.partial/header.json", b'{"mine": 1}', r"header\.json is of no profiles, .* move it away"),
+        ("p.npz.partial/header.json", b"[1]", r"header\.json is of no profiles"),
+        ("p.npz.partial/header.json", b"\xff\xfe", r"header\.json is of no profiles"),
+        ("p.npz.partial/header.json", b"{\xfc}", r"header\.json is of no profiles"),
+        ("p.npz.partial/header.json/mine", b"mine", r"header\.json is of no profiles"),
+        ("p.npz", b"mine", "holds no profiles, so it will not be replaced"),
+        ("p.npz/thesis.txt", b"mine", "holds no profiles, so it will not be replaced"),
+    ],
+)
+def test_what_is_not_of_profiles_stays(benchmark, tmp_path, name, content, said):
+    path, preprocess = tmp_path / name, Stopping(at=None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        profile_images(tiny_net(), preprocess, benchmark.image_paths, tmp_path / "p.npz", **told(benchmark))
+    assert path.read_bytes() == content and preprocess.n_calls == 0
+
+
+@pytest.fixture
+def interrupted(benchmark, tmp_path):
+    """Blocks of 5 pictures each, two of them done; and how to go on."""
+    options = {"threshold": 0.4, "batch_size": 5, "num_workers": 0} | told(benchmark)
+    with pytest.raises(KeyboardInterrupt):
+        profile_images(tiny_net(), Stopping(at=14), benchmark.image_paths, tmp_path / "p.npz", **options)
+    go_on = partial(profile_images, tiny_net(), Stopping(at=None), benchmark.image_paths, tmp_path / "p.npz", **options)
+    return tmp_path / "p.npz.partial", go_on
+
+
+def test_a_foreign_file_among_blocks_stays(interrupted):
+    folder, go_on = interrupted
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"also holds 'thesis\.txt', which would be lost"):
+        go_on(threshold=0.9)
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_blocks_that_are_damaged_or_others_are_told_and_can_be_deleted(interrupted, profiles):
+    folder, go_on = interrupted
+    block = folder / "from_5.npz"
+    whole = NeuronSets.load(block)
+    NeuronSets(replace(whole.header, n_stimuli=6), {k: whole[k] for k in range(len(whole.header.layers))}).save(block)
+    with pytest.raises(
+        InputError, match=r"from_5\.npz are damaged: layer 0: indptr are 6, expected 7 for 6 .*delete the file"
+    ):
+        go_on()
+    others = {k: whole[k] for k in range(len(whole.header.layers))}
+    NeuronSets(replace(whole.header, threshold=0.3), others).save(block)
+    with pytest.raises(InputError, match=r"from_5\.npz: other profiles than those of .*header\.json; delete the file"):
+        go_on()
+    block.unlink()
+    found = go_on()
+    for layer in found.header.layers:
+        np.testing.assert_array_equal(found.rdm(layer.index), profiles.rdm(layer.index))
+
+
+def test_a_kill_while_blocks_are_removed_needs_no_hand(interrupted, monkeypatch):
+    folder, go_on = interrupted
+
+    def half(path):
+        if path == folder:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "remove", half)
+        go_on()
+    assert [path.name for path in folder.iterdir()] == ["header.json"]
+    go_on(threshold=0.9)
+    assert [path.name for path in folder.parent.iterdir()] == ["p.npz"]
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"num_workers": -1}, {"threshold": 0}, {"neurons": "unit"}])
+def test_bad_options_leave_nothing_behind(benchmark, tmp_path, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        profile_images(tiny_net(), to_tensor, benchmark.image_paths, tmp_path / "p.npz", **told(benchmark) | wrong)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("version", [0, 999, versions.PROFILE])
+def test_files_of_another_version_and_damaged_ones_are_made_again(benchmark, tmp_path, profiles, version):
+    out, options = tmp_path / "p.npz", {"threshold": 0.4} | told(benchmark)
+    NeuronSets(replace(profiles.header, stage_version=version), {}).save(out)
+    found = profile_images(tiny_net(), to_tensor, benchmark.image_paths, out, **options)
+    assert found.header == profiles.header == NeuronSets.load(out).header
+
+
+def test_the_command_line_profiles_and_scores(benchmark, tmp_path, capsys):
     folder, model = str(benchmark.folder), "torchvision_squeezenet1_1_random"
     features, profiles, scores = (str(tmp_path / name) for name in ("f.zarr", "p.npz", "s.nc"))
     small = ["--image-size", "64", "--device", "cpu", "--workers", "0"]
     assert main(["extract", model, folder, features, "--eps", "0.9", *small]) == 0
+    for wrong in (["--batch-size", "0"], ["--workers", "-1"]):
+        assert main(["profile", model, folder, profiles, *small, *wrong]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["f.zarr"]
     assert main(["profile", model, folder, profiles, "--threshold", "0.2", *small]) == 0
     without = ["--metrics", "cRSA", "pRSA", "--n-bootstraps", "0", "--n-permutations", "0", "--device", "cpu"]
     assert main(["score", features, folder, scores, *without]) == 2
     assert main(["score", features, folder, scores, "--profiles", profiles, *without]) == 0
+    assert main(["score", features, folder, scores, "--profiles", profiles, *without, "--metrics", "cRSA"]) == 2
+    assert "none of the metrics cRSA reads them; add pRSA to them (--metrics)" in capsys.readouterr().err
     found = read_scores(scores)["score"].sel(metric="pRSA")
     assert found.notnull().any("layer").all() and NeuronSets.load(profiles).header.threshold == 0.2
