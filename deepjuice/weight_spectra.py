@@ -11,7 +11,7 @@ lambda^-alpha, and that those of untrained ones have not:
     without access to training or testing data, Nature Communications 12, 4122, 2021.
 
 alpha is fitted as Clauset, Shalizi and Newman (SIAM Review 51, 661, 2009) do it: by maximum likelihood, above the
-eigenvalue from which on the fit is closest. `powerlaw` does it: `pip install "deepjuice[influence]"`.
+eigenvalue from which on the fit is closest. `powerlaw` does it: `pip install powerlaw`, or the extra `influence`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def power_law_exponent(eigenvalues: np.ndarray, aspect_ratio: float = 1.0) -> fl
         import powerlaw
     except ImportError as error:
         raise InputError(
-            f'power laws need powerlaw, which cannot be imported ({error}); pip install "deepjuice[influence]".'
+            f"power laws need powerlaw, which cannot be imported ({error}); pip install powerlaw."
         ) from error
     n = len(eigenvalues)
     zero = (n * aspect_ratio * np.finfo(np.float32).eps) ** 2 * eigenvalues.max(initial=0)

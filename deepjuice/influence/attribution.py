@@ -1,6 +1,6 @@
 """Attribution graphs: the neurons of a profile and the synapses between them, as a graph and as a drawing.
 
-networkx is needed: `pip install "deepjuice[influence]"`.
+networkx is needed: `pip install networkx`, or the extra `influence`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The shape of a profile: its synapses as a weighted graph, distances along them, and their persistent homology.
 
-networkx and ripser are needed: `pip install "deepjuice[influence]"`.
+networkx and ripser are needed: `pip install networkx ripser`, or the extra `influence`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def need(module: str, purpose: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise InputError(
-            f'{purpose} needs {module}, which cannot be imported ({error}); pip install "deepjuice[influence]".'
+            f"{purpose} needs {module}, which cannot be imported ({error}); pip install {module}."
         ) from error
 
 
