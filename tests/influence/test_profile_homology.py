@@ -147,7 +147,7 @@ def test_bad_input_is_refused(synapses):
 def test_what_is_not_installed_is_named(monkeypatch):
     for name in ("networkx", "ripser"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=r'networkx.*pip install networkx\.'):
+    with pytest.raises(InputError, match=r"networkx.*pip install networkx\."):
         graph_from_tuples([])
-    with pytest.raises(InputError, match=r'ripser.*pip install ripser\.'):
+    with pytest.raises(InputError, match=r"ripser.*pip install ripser\."):
         ripser_of_distmat(np.zeros((2, 2)))

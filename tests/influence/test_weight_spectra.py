@@ -181,5 +181,5 @@ def test_bad_input_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"layer 2 \('1'\): expected finite weights"):
         SpectralAnalysis(broken).spectral_analysis()
     monkeypatch.setitem(sys.modules, "powerlaw", None)
-    with pytest.raises(InputError, match=r'pip install powerlaw\.'):
+    with pytest.raises(InputError, match=r"pip install powerlaw\."):
         SpectralAnalysis(nn.Linear(9, 9)).fit_power_law()
