@@ -13,6 +13,7 @@ Every run is a process of its own: wall time, time on the CPU (which other work 
 resident memory (VmHWM). 1,000 models take 8 GB of disk.
 
 usage: OMP_NUM_THREADS=1 python perf/scale.py [plan aggregate score] [--models 10 100 1000] [--out FILE]
+(results/scale.txt is the record of whole runs; others are kept where --out says)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import sys
@@ -322,11 +324,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
     parser.add_argument("--models", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.txt")
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    head = f"perf/scale.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores of an AMD EPYC; no GPU"
+    whole = not args.parts and args.models == parser.get_default("models")
+    out = args.out or (Path(__file__).parent / "results" / "scale.txt" if whole else Path(os.devnull))
+    head = f"perf/scale.py on {date.today()}, {multiprocessing.cpu_count()} CPU cores ({platform.machine()}); no GPU"
     parts = [rows for name, rows in PARTS.items() if not args.parts or name in args.parts]
-    record(chain([head], *(chain([""], rows(args.models)) for rows in parts)), args.out)
+    record(chain([head], *(chain([""], rows(args.models)) for rows in parts)), out)
 
 
 if __name__ == "__main__":
